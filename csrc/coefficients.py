@@ -1,0 +1,48 @@
+"""Prints the polynomial coefficients of csrc/elementary.hpp, with the relative error that each reaches.
+
+Chebyshev interpolation in 60 digits, then rounding to the type. It is within a factor of two of the minimax
+polynomial, far below the rounding errors of the evaluation. Run: python csrc/coefficients.py
+"""
+
+from mpmath import atanh, chebyfit, exp, log, mp, mpf, polyval, sqrt
+
+mp.dps = 60
+
+
+def exp_quotient(r):
+    """(exp(r) - 1 - r) / r**2, by its series near 0 where the closed form cancels."""
+    if abs(r) > mpf("1e-3"):
+        return (exp(r) - 1 - r) / r**2
+    return sum(r**j / mp.factorial(j + 2) for j in range(20))
+
+
+def log_quotient(z):
+    """(2 atanh(s) / s - 2) / s**2 with z = s**2."""
+    if z > mpf("1e-6"):
+        s = sqrt(z)
+        return (2 * atanh(s) / s - 2) / z
+    return sum(2 * z**j / (2 * j + 3) for j in range(12))
+
+
+def show(name, function, interval, degree, ctype, round_to, final):
+    low_first = [round_to(c) for c in reversed(chebyfit(function, interval, degree + 1))]
+    points = [interval[0] + (interval[1] - interval[0]) * mpf(i) / 2000 for i in range(2001)]
+    worst = max(final(x, polyval([mpf(c) for c in reversed(low_first)], x)) for x in points)
+    print(f"// {name}: degree {degree}, relative error 2^{float(log(worst, 2)):.1f}")
+    print(f"{{{', '.join(ctype(c) for c in low_first)}}}\n")
+
+
+def as_float(c):
+    import numpy
+
+    return float(numpy.float32(float(c)))
+
+
+half_ln2 = log(2) / 2 * mpf("1.0001")
+exp_error = lambda r, q: abs((1 + r + r * r * q) / exp(r) - 1)  # noqa: E731
+log_error = lambda z, q: abs((2 + z * q) / (2 + z * log_quotient(z)) - 1)  # noqa: E731
+hexadecimal = lambda c: c.hex()  # noqa: E731
+show("exp float", exp_quotient, [-half_ln2, half_ln2], 4, lambda c: c.hex() + "f", as_float, exp_error)
+show("exp double", exp_quotient, [-half_ln2, half_ln2], 9, hexadecimal, float, exp_error)
+log_end = ((sqrt(2) - 1) / (sqrt(2) + 1)) ** 2 * mpf("1.0001")
+show("log double", log_quotient, [mpf(0), log_end], 6, hexadecimal, float, log_error)

@@ -1,0 +1,97 @@
+// exp and log on vectors, error-free sums and products. Included once per instruction set, after vector/<isa>.hpp.
+
+template <class T>
+INLINE Vector<T> broadcast(T value) {
+    return value - Vector<T>{};
+}
+
+template <class T>
+struct Pair {  // the unevaluated sum hi + lo
+    Vector<T> hi, lo;
+};
+
+// a + b exactly (Knuth's TwoSum); lo is NaN where hi overflows.
+template <class V>
+INLINE Pair<Scalar<V>> two_sum(V a, V b) {
+    const V sum = a + b, b_part = sum - a;
+    return {sum, (a - (sum - b_part)) + (b - b_part)};
+}
+
+// a * b - product, exactly: one fma, or Dekker's split (27 or 12 bits), which needs |a|, |b| below 2^990 or 2^114.
+template <class V>
+INLINE V product_error(V a, V b, V product) {
+    if constexpr (has_fma) {
+        return fused(a, b, -product);
+    } else {
+        constexpr Scalar<V> splitter = sizeof(Scalar<V>) == 8 ? 0x1p27 + 1 : 0x1p12 + 1;
+        const V a_big = a * splitter, b_big = b * splitter;
+        const V a_hi = a_big - (a_big - a), a_lo = a - a_hi;
+        const V b_hi = b_big - (b_big - b), b_lo = b - b_hi;
+        return ((a_hi * b_hi - product) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo;
+    }
+}
+
+// Coefficients: csrc/coefficients.py.
+template <class T>
+struct Exp;
+template <>
+struct Exp<float> {
+    static constexpr float underflow = -104.0f;  // exp(-103.98) rounds to 0
+    static constexpr float round_magic = 0x1.8p23f, unscale = 0x1p-64f;
+    static constexpr int bias = 127 + 64, mantissa_bits = 23;
+    // ln 2 in two parts; the first has 9 bits, so that a count of 8 bits times it is exact without fma.
+    static constexpr float ln2_hi = 0x1.63p-1f, ln2_lo = -0x1.bd0106p-13f;
+    static constexpr float q[] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.55551ap-5f, 0x1.120b6ep-7f, 0x1.6d110ap-10f};
+};
+template <>
+struct Exp<double> {
+    static constexpr double underflow = -746.0;  // exp(-745.14) rounds to 0
+    static constexpr double round_magic = 0x1.8p52, unscale = 0x1p-64;
+    static constexpr int bias = 1023 + 64, mantissa_bits = 52;
+    static constexpr double ln2_hi = 0x1.62e42feep-1, ln2_lo = 0x1.a39ef35793c76p-33;
+    static constexpr double q[] = {0x1.0000000000001p-1, 0x1.5555555555556p-3, 0x1.5555555553d63p-5,
+                                   0x1.11111111109b3p-7, 0x1.6c16c1788bd90p-10, 0x1.a01a01a7c41d5p-13,
+                                   0x1.a019b90d2ae7ap-16, 0x1.71de0dae63bb3p-19, 0x1.289185613a3d6p-22,
+                                   0x1.af38a9b0ec855p-26};
+};
+
+// exp(hi + lo) for hi <= 0 and |lo| small; exactly 0 below the underflow bound and for -inf; NaN stays NaN.
+// hi = k ln 2 + r with |r| <= ln 2 / 2, exp(r) = 1 + r + r^2 q(r). The power 2^k is applied as 2^(k+64) 2^-64, so
+// that a subnormal result is rounded once. Error below 1.1 ULP.
+template <class V>
+INLINE V exp_of_negative(V hi, V lo) {
+    using T = Scalar<V>;
+    using E = Exp<T>;
+    constexpr T log2_e = T(1.44269504088896340736);
+    const V shifted = fused(hi, broadcast<T>(log2_e), broadcast(E::round_magic));
+    const V k = shifted - E::round_magic;
+    V r = fused(k, broadcast(-E::ln2_hi), hi);
+    r = fused(k, broadcast(-E::ln2_lo), r) + lo;
+    constexpr int terms = sizeof(E::q) / sizeof(T);
+    V q = broadcast(E::q[terms - 1]);
+#pragma GCC unroll 16
+    for (int i = terms - 2; i >= 0; --i) q = fused(q, r, broadcast(E::q[i]));
+    const V mantissa = fused(r * r, q, r) + T(1);
+    const Bits<T> power = ((Bits<T>)shifted + (Int<T>)E::bias) << E::mantissa_bits;
+    const V result = mantissa * (V)power * E::unscale;
+    return hi < E::underflow ? V{} : result;
+}
+
+// log(s) for finite s >= 1, in double. s = 2^k m with m in [sqrt 1/2, sqrt 2), u = (m - 1)/(m + 1), z = u^2,
+// log m = 2 atanh u = u (2 + z q(z)). Error below 2 ULP (of 2^-53 near s = 1).
+INLINE Doubles log_of_sum(Doubles s) {
+    constexpr double q[] = {0x1.5555555555558p-1, 0x1.99999999952d7p-2, 0x1.2492492df281ap-2, 0x1.c71c62e3f11e6p-3,
+                            0x1.7462b51cb66b1p-3, 0x1.39fe51a7c18f9p-3, 0x1.2b5900de53b32p-3};
+    constexpr long long one = 0x3ff0000000000000, sqrt_half = 0x3fe6a09e667f3bcd;
+    const DoubleBits shifted = (DoubleBits)s + (unsigned long long)(one - sqrt_half);
+    const DoubleBits magic = (DoubleBits)broadcast(0x1.8p52);
+    const Doubles k = (Doubles)((shifted >> 52) + magic) - (0x1.8p52 + 1023);
+    const Doubles m =
+        (Doubles)((shifted & 0x000fffffffffffffull) + (unsigned long long)sqrt_half);
+    const Doubles u = (m - 1.0) / (m + 1.0), z = u * u;
+    Doubles p = broadcast(q[6]);
+#pragma GCC unroll 8
+    for (int i = 5; i >= 0; --i) p = fused(p, z, broadcast(q[i]));
+    const Doubles log_m = fused(u * z, p, u + u);
+    return fused(k, broadcast(Exp<double>::ln2_hi), fused(k, broadcast(Exp<double>::ln2_lo), log_m));
+}

@@ -1,0 +1,175 @@
+// One row of scores: its maximum, its shifted and scaled scores, and the sum of their exponentials.
+//
+// Element i of a row goes to accumulator i mod 16 in every instruction set, short rows are padded with impossible
+// entries, and the accumulators are combined in one fixed order: hence the same bits everywhere.
+
+constexpr int accumulators = 16;
+template <class T>
+constexpr int parts = accumulators / lanes<T>;  // vectors that hold the 16 accumulators
+
+// Calls visit(part, offset, count) for each vector of the row; only the last block has counts below a full vector.
+template <class T, class Visit>
+INLINE void for_each_vector(long n, Visit visit) {
+    long i = 0;
+    for (; i + accumulators <= n; i += accumulators)
+#pragma GCC unroll 16
+        for (int part = 0; part < parts<T>; ++part) visit(part, i + part * lanes<T>, lanes<T>);
+    if (i < n)
+#pragma GCC unroll 16
+        for (int part = 0; part < parts<T>; ++part) {
+            const long left = n - i - part * lanes<T>;
+            if (left > 0) visit(part, i + part * lanes<T>, left < lanes<T> ? (int)left : lanes<T>);
+        }
+}
+
+template <class T>
+INLINE Vector<T> load_padded(const T* p, int count) {
+    return count == lanes<T> ? load(p) : load_first(p, count, broadcast(T(-__builtin_inf())));
+}
+template <class V>
+INLINE void store_counted(Scalar<V>* p, int count, V v) {
+    if (count == lanes<Scalar<V>>)
+        store(p, v);
+    else
+        store_first(p, count, v);
+}
+
+// The largest score; NaN scores are passed over here and found by the sum.
+template <class T>
+INLINE T row_maximum(const T* scores, long n) {
+    Vector<T> best[parts<T>];
+    for (auto& b : best) b = broadcast(T(-__builtin_inf()));
+    for_each_vector<T>(n, [&](int part, long offset, int count) {
+        best[part] = maximum(load_padded(scores + offset, count), best[part]);
+    });
+    T result = T(-__builtin_inf());
+    for (const auto& b : best)
+        for (int lane = 0; lane < lanes<T>; ++lane) result = b[lane] > result ? b[lane] : result;
+    return result;
+}
+
+// How scores are divided by a temperature: x = ((z - max) * before) * after / T', everything a power of two but
+// T', so that neither the difference nor the quotient overflows or loses bits for any T from 0 to inf.
+template <class T>
+struct Division {
+    T before, after, reciprocal, reciprocal_error;
+    bool is_one;
+
+    explicit Division(double temperature) {
+        constexpr double large = sizeof(T) == 8 ? 0x1p512 : 0x1p64, limit = sizeof(T) == 8 ? 0x1p1000 : 0x1p120;
+        is_one = temperature == 1.0;
+        before = after = 1;
+        double scaled = temperature;
+        if (temperature > large) {
+            before = T(1 / large);
+            scaled = temperature / large;
+        } else if (temperature < 1 / large) {
+            after = T(large);
+            scaled = temperature * large;
+        }
+        // At T = 0 any reciprocal large enough to underflow every gap is the limit.
+        const double r = scaled < 1 / limit ? limit : 1 / scaled;
+        reciprocal = T(r);
+        const bool exact = scaled < 1 / limit || r == 0;
+        reciprocal_error = exact                ? T(0)
+                           : sizeof(T) == 4 ? T(r - (double)reciprocal)
+                                                : T(__builtin_fma(-r, scaled, 1.0) * r);
+    }
+};
+
+// (z - max) / T as hi + lo, the rounding errors of the difference and of the quotient kept in lo. Impossible
+// entries give hi = -inf, also where T = inf makes -inf * 0.
+template <class T, bool scaled>
+INLINE Pair<T> shifted_score(Vector<T> z, T maximum_score, const Division<T>& by) {
+    if constexpr (!scaled) {
+        return two_sum(z, broadcast(-maximum_score));
+    } else {
+        Pair<T> d = two_sum(z * by.before, broadcast(-maximum_score * by.before));
+        d.hi = d.hi * by.after;
+        d.lo = d.lo * by.after;
+        const Vector<T> r = broadcast(by.reciprocal), hi = d.hi * r;
+        const Vector<T> lo = product_error(d.hi, r, hi) + (d.hi * by.reciprocal_error + d.lo * r);
+        const Vector<T> impossible = broadcast(T(-__builtin_inf()));
+        return {z == impossible ? impossible : hi, lo};
+    }
+}
+
+struct Sum {         // of exp((z - max) / T) over a row, the leaders apart: leaders + rest + rest_error
+    double leaders;  // how many entries equal the maximum
+    double rest, rest_error;
+};
+
+// Sixteen numbers to one, in a fixed tree; two-sum keeps what rounding would lose.
+INLINE void combine(double* sum, double* error) {
+    for (int half = accumulators / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) {
+            const double a = sum[i], b = sum[i + half], s = a + b, b_part = s - a;
+            error[i] = (error[i] + error[i + half]) + ((a - (s - b_part)) + (b - b_part));
+            sum[i] = s;
+        }
+}
+
+// The sum of exponentials; with store, they are written to out for the maps that divide them later.
+template <class T, bool scaled, bool keep>
+INLINE Sum sum_of_exponentials(const T* scores, long n, T maximum_score, const Division<T>& by, T* out) {
+    Vector<T> sum[parts<T>] = {}, error[parts<T>] = {};
+    Bits<T> leaders[parts<T>] = {};
+    for_each_vector<T>(n, [&](int part, long offset, int count) {
+        const Vector<T> z = load_padded(scores + offset, count);
+        const Pair<T> x = shifted_score<T, scaled>(z, maximum_score, by);
+        const Vector<T> e = exp_of_negative(x.hi, x.lo);
+        if constexpr (keep) store_counted(out + offset, count, e);
+        const Bits<T> leads = (Bits<T>)(z == broadcast(maximum_score));
+        leaders[part] -= leads;  // a true comparison is all ones, -1
+        const Pair<T> next = two_sum(sum[part], (Vector<T>)((Bits<T>)e & ~leads));
+        sum[part] = next.hi;
+        error[part] += next.lo;
+    });
+    double total[accumulators], total_error[accumulators], count = 0;
+    for (int i = 0; i < accumulators; ++i) {
+        total[i] = sum[i / lanes<T>][i % lanes<T>];
+        total_error[i] = error[i / lanes<T>][i % lanes<T>];
+        count += (double)leaders[i / lanes<T>][i % lanes<T>];
+    }
+    combine(total, total_error);
+    return {count, total[0], total_error[0]};
+}
+
+struct Log {  // hi + lo
+    double hi, lo;
+};
+
+// log of the sum of exponentials; near 0 through log1p, so that no bit of a tiny rest is lost.
+INLINE Log log_of(const Sum& s) {
+    if (s.leaders == 1) {
+        const double rest = s.rest + s.rest_error;
+        return {log1p(rest), 0.0};
+    }
+    const double total = s.leaders + s.rest;
+    const double lost = (s.leaders - (total - (total - s.leaders))) + (s.rest - (total - s.leaders));
+    return {log(total), (lost + s.rest_error) / total};
+}
+
+// Rows that have no ordinary sum. `possible` entries of a row at +inf are its ties; an empty row follows `empty`.
+enum class Empty : int { zero, nan, uniform };
+enum class RowKind { ordinary, empty, infinite, not_a_number };
+
+template <class T>
+INLINE RowKind kind_of_row(const T* scores, long n, T maximum_score) {
+    if (maximum_score - maximum_score == 0) return RowKind::ordinary;
+    for (long i = 0; i < n; ++i)
+        if (scores[i] != scores[i]) return RowKind::not_a_number;
+    return maximum_score > 0 ? RowKind::infinite : RowKind::empty;
+}
+
+template <class T>
+INLINE long count_infinite(const T* scores, long n) {
+    long count = 0;
+    for (long i = 0; i < n; ++i) count += scores[i] == T(__builtin_inf());
+    return count;
+}
+
+template <class T>
+INLINE void fill(T* out, long n, T value) {
+    for (long i = 0; i < n; ++i) out[i] = value;
+}

@@ -1,0 +1,152 @@
+#include "threads.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+
+namespace softly {
+namespace {
+
+int processors_allowed() {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+    return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+// cgroup v2 `cpu.max` is "quota period" or "max period"; v1 keeps the two in files of their own, -1 for no quota.
+int quota_processors() {
+    long quota = -1, period = 0;
+    if (std::FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+        if (std::fscanf(f, "%ld %ld", &quota, &period) != 2) quota = -1;
+        std::fclose(f);
+    } else {
+        for (const auto& [path, value] : {std::pair{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &quota},
+                                          std::pair{"/sys/fs/cgroup/cpu/cpu.cfs_period_us", &period}})
+            if (std::FILE* v1 = std::fopen(path, "r")) {
+                if (std::fscanf(v1, "%ld", value) != 1) quota = -1;
+                std::fclose(v1);
+            }
+    }
+    if (quota <= 0 || period <= 0) return 1 << 20;
+    return static_cast<int>(std::max(1L, (quota + period - 1) / period));
+}
+
+int count_threads() {
+    int count = std::min(processors_allowed(), quota_processors());
+    if (const char* text = std::getenv("OMP_NUM_THREADS"))
+        if (const int wanted = std::atoi(text); wanted > 0) count = std::min(count, wanted);
+    return std::clamp(count, 1, 256);
+}
+
+class Pool {
+  public:
+    explicit Pool(int helpers) {
+        for (int i = 0; i < helpers; ++i) std::thread([this] { work(); }).detach();
+    }
+
+    void run(long count, long grain, const std::function<void(long, long)>& body) {
+        {
+            const std::lock_guard lock(mutex_);
+            body_ = &body;
+            count_ = count;
+            grain_ = grain;
+            next_ = 0;
+            ++round_;
+        }
+        start_.notify_all();
+        take_pieces(body, count, grain);
+        std::unique_lock lock(mutex_);
+        body_ = nullptr;  // a helper that wakes late finds nothing to do
+        done_.wait(lock, [this] { return running_ == 0; });
+    }
+
+  private:
+    void take_pieces(const std::function<void(long, long)>& body, long count, long grain) {
+        for (;;) {
+            const long begin = next_.fetch_add(grain);
+            if (begin >= count) return;
+            body(begin, std::min(count, begin + grain));
+        }
+    }
+
+    void work() {
+        unsigned long seen = 0;
+        for (;;) {
+            spin_for(seen);
+            std::unique_lock lock(mutex_);
+            start_.wait(lock, [&] { return round_ != seen; });
+            seen = round_;
+            if (!body_) continue;
+            const auto& body = *body_;
+            const long count = count_, grain = grain_;
+            ++running_;
+            lock.unlock();
+            take_pieces(body, count, grain);
+            lock.lock();
+            if (--running_ == 0) done_.notify_one();
+        }
+    }
+
+    // A loop often follows a loop: 50 us of patience before the kernel is asked to sleep and wake this thread.
+    void spin_for(unsigned long seen) const {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+        while (round_ == seen && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    }
+
+    std::mutex mutex_;
+    std::condition_variable start_, done_;
+    const std::function<void(long, long)>* body_ = nullptr;
+    long count_ = 0, grain_ = 0;
+    std::atomic<long> next_{0};
+    std::atomic<unsigned long> round_{0};
+    int running_ = 0;
+};
+
+// Never destroyed: its threads may outlive static objects. After fork the child has no threads, so it forgets the
+// pool (and a lock that the parent held) and makes its own at its first large call.
+Pool* pool = nullptr;
+std::atomic_flag busy = ATOMIC_FLAG_INIT;
+
+void forget_pool() {
+    pool = nullptr;
+    busy.clear();
+}
+
+}  // namespace
+
+int thread_count() {
+    static const int count = count_threads();
+    return count;
+}
+
+void parallel_for(long count, long grain, const std::function<void(long, long)>& body) {
+    if (count <= grain || thread_count() == 1 || busy.test_and_set(std::memory_order_acquire)) {
+        body(0, count);
+        return;
+    }
+    if (!pool) {
+        static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+        (void)registered;
+        try {
+            pool = new Pool(thread_count() - 1);
+        } catch (...) {  // no more threads to be had: this one does it
+            busy.clear(std::memory_order_release);
+            body(0, count);
+            return;
+        }
+    }
+    pool->run(count, grain, body);
+    busy.clear(std::memory_order_release);
+}
+
+}  // namespace softly

@@ -1,0 +1,37 @@
+// What the compiler's vector types lack, by AVX2 and FMA instructions.
+constexpr bool has_fma = true;
+
+INLINE Floats fused(Floats a, Floats b, Floats c) {
+    return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+INLINE Doubles fused(Doubles a, Doubles b, Doubles c) {
+    return (Doubles)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+// maximum(a, NaN) would be NaN and maximum(NaN, b) is b: a NaN never enters an accumulator b.
+INLINE Floats maximum(Floats a, Floats b) {
+    return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
+}
+INLINE Doubles maximum(Doubles a, Doubles b) {
+    return (Doubles)_mm256_max_pd((__m256d)a, (__m256d)b);
+}
+
+INLINE __m256i first_floats(int count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+INLINE __m256i first_doubles(int count) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+INLINE Floats load_first(const float* p, int count, Floats fill) {
+    const __m256i first = first_floats(count);
+    return (Floats)_mm256_blendv_ps((__m256)fill, _mm256_maskload_ps(p, first), (__m256)first);
+}
+INLINE Doubles load_first(const double* p, int count, Doubles fill) {
+    const __m256i first = first_doubles(count);
+    return (Doubles)_mm256_blendv_pd((__m256d)fill, _mm256_maskload_pd(p, first), (__m256d)first);
+}
+INLINE void store_first(float* p, int count, Floats v) {
+    _mm256_maskstore_ps(p, first_floats(count), (__m256)v);
+}
+INLINE void store_first(double* p, int count, Doubles v) {
+    _mm256_maskstore_pd(p, first_doubles(count), (__m256d)v);
+}

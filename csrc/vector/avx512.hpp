@@ -1,0 +1,28 @@
+// What the compiler's vector types lack, by AVX-512 instructions.
+constexpr bool has_fma = true;
+
+INLINE Floats fused(Floats a, Floats b, Floats c) {
+    return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+INLINE Doubles fused(Doubles a, Doubles b, Doubles c) {
+    return (Doubles)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+// maximum(a, NaN) would be NaN and maximum(NaN, b) is b: a NaN never enters an accumulator b.
+INLINE Floats maximum(Floats a, Floats b) {
+    return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
+}
+INLINE Doubles maximum(Doubles a, Doubles b) {
+    return (Doubles)_mm512_max_pd((__m512d)a, (__m512d)b);
+}
+INLINE Floats load_first(const float* p, int count, Floats fill) {
+    return (Floats)_mm512_mask_loadu_ps((__m512)fill, (__mmask16)((1u << count) - 1), p);
+}
+INLINE Doubles load_first(const double* p, int count, Doubles fill) {
+    return (Doubles)_mm512_mask_loadu_pd((__m512d)fill, (__mmask8)((1u << count) - 1), p);
+}
+INLINE void store_first(float* p, int count, Floats v) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)v);
+}
+INLINE void store_first(double* p, int count, Doubles v) {
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << count) - 1), (__m512d)v);
+}

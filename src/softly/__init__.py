@@ -1,0 +1,59 @@
+"""softly: raw scores to probabilities that can be trusted, and on to calibration and decisions.
+
+The names below are the public interface; each loads its module on first use.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "maps": ("softmax", "log_softmax", "logsumexp", "sparsemax"),
+    "calibration": (
+        "Calibrator",
+        "Evaluation",
+        "EvaluationStatistics",
+        "TemperatureStatistics",
+        "evaluate",
+        "fit_calibrator",
+    ),
+    "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
+    "report": ("CalibrationReport",),
+    "_kernels": ("which",),
+    "_errors": ("DegenerateFitWarning", "InputError"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = sorted(_HOME)
+
+if _TYPE_CHECKING:
+    from softly._errors import DegenerateFitWarning as DegenerateFitWarning
+    from softly._errors import InputError as InputError
+    from softly._kernels import which as which
+    from softly.calibration import Calibrator as Calibrator
+    from softly.calibration import Evaluation as Evaluation
+    from softly.calibration import EvaluationStatistics as EvaluationStatistics
+    from softly.calibration import TemperatureStatistics as TemperatureStatistics
+    from softly.calibration import evaluate as evaluate
+    from softly.calibration import fit_calibrator as fit_calibrator
+    from softly.jobs import apply_file as apply_file
+    from softly.jobs import calibrate_file as calibrate_file
+    from softly.jobs import evaluate_file as evaluate_file
+    from softly.maps import log_softmax as log_softmax
+    from softly.maps import logsumexp as logsumexp
+    from softly.maps import softmax as softmax
+    from softly.maps import sparsemax as sparsemax
+    from softly.report import CalibrationReport as CalibrationReport
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'softly' has no attribute {name!r}")
+    value = getattr(_import_module(f"softly.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,97 @@
+"""The table (operation, device, dtype) -> compiled kernel, and what is in use.
+
+A kernel replaces the array expression of its operation where the table has one; everything else runs the expression.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from softly._arrays import EMPTY_CODES, Array, Rows
+
+
+def _load() -> tuple[ModuleType | None, str]:
+    if os.environ.get("SOFTLY_TARGET") == "none":
+        return None, "switched off by SOFTLY_TARGET=none"
+    try:
+        return importlib.import_module("softly._core"), ""
+    except ModuleNotFoundError as error:
+        if error.name != "softly._core":
+            raise
+        return None, "softly was installed without it: install a C++ compiler, then reinstall softly"
+
+
+core, why_no_core = _load()
+
+_FLOATS = ("float32", "float64")
+_OPERATIONS = ("softmax", "log_softmax", "logsumexp", "temperature_statistics", "outcomes")
+TABLE: dict[tuple[str, str, str], Callable[..., Any]] = (
+    {(operation, "cpu", dtype): getattr(core, operation) for operation in _OPERATIONS for dtype in _FLOATS}
+    if core is not None
+    else {}
+)
+
+# The result of a reduction has no last axis; a map may write where its scores stand.
+_REDUCTIONS = ("logsumexp",)
+
+
+def find(operation: str, scores: Array) -> Callable[..., Any] | None:
+    """The kernel for these scores (a NumPy array), or None where the expression runs."""
+    if type(scores) is not np.ndarray or not scores.shape[-1:] or scores.shape[-1] == 0:
+        return None
+    return TABLE.get((operation, "cpu", scores.dtype.name))
+
+
+def run(operation: str, rows: Rows, expression: Callable[[Rows], Array]) -> Array:
+    """The kernel on contiguous rows if the table has one, else the expression."""
+    kernel = find(operation, rows.scores)
+    if kernel is None:
+        with np.errstate(all="ignore"):
+            return expression(rows)
+    scores = np.require(rows.scores, requirements=["C", "A"])
+    temperature = rows.temperature
+    if not isinstance(temperature, float):
+        temperature = np.require(temperature, np.float64, ["C", "A"])
+    out = rows.out
+    direct = (
+        out is not None
+        and out.dtype == scores.dtype
+        and out.flags.carray
+        and (operation in _REDUCTIONS or out.shape == scores.shape)
+    )
+    return kernel(scores, temperature, EMPTY_CODES[rows.empty], out if direct else None)
+
+
+def which(operation: str, scores: Array | None = None) -> str:
+    """Say what would run `operation` on `scores` (default: a float64 NumPy array).
+
+    >>> softly.which("softmax")   # doctest: +SKIP
+    'softmax float64: compiled core, avx512, 2 threads'
+    """
+    scores = np.empty((1, 1)) if scores is None else scores
+    name = getattr(getattr(scores, "dtype", None), "name", None) or str(getattr(scores, "dtype", "float64"))
+    if type(scores) is np.ndarray and scores.dtype.kind in "biu":
+        scores = scores.astype(np.float64)
+    elif type(scores) is np.ndarray and "float16" in name:
+        scores = scores.astype(np.float32)
+    if find(operation, scores) is not None and core is not None:
+        return f"{operation} {name}: compiled core, {core.active_target()}, {core.threads()} threads"
+    return f"{operation} {name}: array expression"
+
+
+def describe() -> dict[str, Any]:
+    """The compiled core's state, for `softly doctor`."""
+    if core is None:
+        return {"compiled_core": False, "reason": why_no_core}
+    return {
+        "compiled_core": True,
+        "target": core.active_target(),
+        "targets": list(core.targets()),
+        "threads": core.threads(),
+    }
