@@ -2,29 +2,34 @@
 // (R. Neal, "Fast exact summation using small and large superaccumulators", 2015). Integer additions are
 // associative: a sum has the same bits in any order, over any split of the rows.
 
-constexpr int exact_chunks = 67;
-
 struct ExactSum {
-    long long chunk[exact_chunks];
+    long long chunk[exact_sum_chunks];
 
-    // A chunk takes 53 bits at most per addition: normalise at least every 1000 additions.
-    INLINE void add(double value) {
-        unsigned long long bits;
-        __builtin_memcpy(&bits, &value, sizeof bits);
-        const int biased = (int)(bits >> 52 & 0x7ff), exponent = biased ? biased : 1;
-        const unsigned long long mantissa =
-            (bits & 0x000fffffffffffffull) | ((unsigned long long)(biased != 0) << 52);
-        const long long sign = (long long)bits >> 63;  // 0 or -1
-        const int shift = exponent & 31, first = exponent >> 5;
-        const long long low = (long long)((mantissa << shift) & 0xffffffffull);
-        const long long high = (long long)((mantissa >> (31 - shift)) >> 1);
-        chunk[first] += (low ^ sign) - sign;
-        chunk[first + 1] += (high ^ sign) - sign;
+    // Adds eight finite numbers, a lane each. A chunk takes 53 bits of each: normalise at least every 1000 additions.
+    INLINE void add(const double* values) {
+        long long low[8], high[8], first[8];
+        for (int v = 0; v < 8; v += lanes<double>) {
+            const DoubleBits bits = (DoubleBits)load(values + v);
+            const DoubleBits biased = (bits >> 52) & 0x7ffull, normal = (DoubleBits)(biased != 0);
+            const DoubleBits exponent = biased + (1 + normal);  // subnormals, whose field is 0, count as 1
+            const DoubleBits mantissa = (bits & 0x000fffffffffffffull) | (normal & 0x0010000000000000ull);
+            const DoubleBits shift = exponent & 31ull, sign = (DoubleBits)((SignedBits)bits >> 63);
+            const DoubleBits moved_low = (mantissa << shift) & 0xffffffffull;
+            const DoubleBits moved_high = (mantissa >> (31ull - shift)) >> 1;
+            store_bits(low + v, (moved_low ^ sign) - sign);
+            store_bits(high + v, (moved_high ^ sign) - sign);
+            store_bits(first + v, exponent >> 5);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) {
+            chunk[first[i]] += low[i];
+            chunk[first[i] + 1] += high[i];
+        }
     }
 
     // All chunks to [0, 2^32), the sign in the last one.
     void normalise() {
-        for (int i = 0; i + 1 < exact_chunks; ++i) {
+        for (int i = 0; i + 1 < exact_sum_chunks; ++i) {
             chunk[i + 1] += chunk[i] >> 32;
             chunk[i] &= 0xffffffffll;
         }

@@ -99,7 +99,8 @@ class TemperatureStatistics:
             weight = exact_sums(np.ones((1, 1)), fold[:1] * 0, 1)[0] * fold_rows[:, None]
         else:
             weight = exact_sums(weights[:, None], fold, fold_count)[:, 0]
-        counts = np.bincount(fold.astype(np.int64) * classes + labels, minlength=fold_count * classes)
+        group = labels if folds is None else fold.astype(np.int64) * classes + labels
+        counts = np.bincount(group, minlength=fold_count * classes)
         return cls(
             betas=tuple(betas),
             rows=fold_rows,

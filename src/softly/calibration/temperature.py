@@ -25,9 +25,8 @@ MESSAGES: dict[Status, str] = {
 ONE_CLASS = "all labels are of one class: the temperature says nothing about the others"
 QUANTILE = 1.959963984540054  # of the normal distribution, for a 95 % interval
 
-# Newton's error squares at each step: a step of 1e-5 leaves about 1e-10 times the third derivative's ratio.
-_LAST_STEP = 1e-5
-_LARGEST_STEP = 8.0  # as a factor on b, until both sides are bracketed
+_LAST_STEP = 1e-5  # Newton's error squares at each step: after this one it is about 1e-10
+_FAR = 8.0  # a bracket wider than this factor, or a step beyond it, is not trusted
 _MAXIMUM_SCANS = 200
 
 Scan = Callable[[tuple[float, ...]], TemperatureStatistics]
@@ -57,21 +56,22 @@ class TemperatureFit:
 
 @dataclass(slots=True)
 class _Search:
-    """The root of one gradient: a bracket (lower, upper) in b, and where to look next."""
+    """The root of one gradient: the nearest points on both sides of it, and where to look next."""
 
     without_fold: int | None
     beta: float = 0.0
-    lower: float = 0.0
-    upper: float = math.inf
+    lower: Point = Point(0.0, 0.0, 0.0, 0.0)
+    upper: Point | None = None
+    newton_from_zero: float = math.nan
     status: Status | None = None
     last: Point | None = None
     log_loss_before: float = math.nan
-    history: list[float] = field(default_factory=list)
+    gradients: list[float] = field(default_factory=list)
 
     def begin(self, statistics: TemperatureStatistics, start: float | None) -> None:
         """From the statistics at b = 0 and b = 1: does a temperature exist, and where to begin."""
         at_zero, at_one = (statistics.point(i, self.without_fold) for i in (0, 1))
-        self.log_loss_before = -at_one.log_likelihood
+        self.last, self.log_loss_before = at_one, -at_one.log_likelihood
         if at_zero.curvature == 0:
             self.status = "constant"
         elif at_zero.gradient >= 0:
@@ -79,36 +79,63 @@ class _Search:
         elif statistics.regret(self.without_fold) == 0:
             self.status = "separable"
         else:
-            newton_from_zero = -at_zero.gradient / at_zero.curvature
-            self.beta = start if start is not None else newton_from_zero
-            return
-        self.last, self.beta = at_one, 1.0
+            self.lower, self.newton_from_zero = at_zero, _newton(at_zero)
+            self.advance(at_one)
+            if start is not None and self.status is None:
+                self.beta = start
 
     def advance(self, at: Point) -> None:
-        """One safeguarded Newton step from the likelihood at self.beta."""
+        """From the likelihood at self.beta: end here with a last Newton step, or choose where to look next."""
         self.last = at
         if at.gradient < 0:
-            self.lower = at.beta
+            self.lower = at
         else:
-            self.upper = at.beta
-        step = -at.gradient / at.curvature if at.curvature > 0 else math.copysign(math.inf, -at.gradient)
-        candidate = min(max(at.beta + step, at.beta / _LARGEST_STEP), at.beta * _LARGEST_STEP)
-        self.history.append(self.upper - self.lower)
-        slow = len(self.history) > 3 and self.history[-1] > self.history[-4] / 2 and self.upper < math.inf
-        if abs(step) <= _LAST_STEP * at.beta:
-            self.status = "ok"
-        elif self.upper < math.inf and self.upper - self.lower <= 4e-16 * self.upper:
-            self.status, candidate = "ok", at.beta
-        elif slow or not self.lower < candidate < self.upper:
-            candidate = self._middle()
-        self.beta = candidate
+            self.upper = at
+        self.gradients.append(abs(at.gradient))
+        newton = _newton(at)
+        if abs(newton - at.beta) <= _LAST_STEP * at.beta:
+            self.beta, self.status = newton, "ok"
+        elif self.upper and self.upper.beta - self.lower.beta <= 4e-16 * self.upper.beta:
+            self.beta, self.status = at.beta, "ok"
+        else:
+            self.beta = self._next(at)
 
-    def _middle(self) -> float:
-        if self.upper == math.inf:
-            return self.lower * _LARGEST_STEP
-        if self.lower == 0:
-            return self.upper / _LARGEST_STEP
-        return math.sqrt(self.lower) * math.sqrt(self.upper)
+    def _next(self, at: Point) -> float:
+        """The gradient is nearly concave in b, so that Newton's step from the left stays left of the root.
+
+        Without an upper point: that step, and never less than the one from b = 0, which has the scores' scale. With
+        both points near: the root of the cubic through them. From the right alone: Newton in log b, then from b = 0.
+        """
+        low, high = self.lower, self.upper
+        if high is None:
+            steps = [b for b in (_newton(low), self.newton_from_zero) if b > low.beta]
+            return min(max(steps, default=math.inf), max(low.beta * _FAR, self.newton_from_zero))
+        if low.beta == 0:
+            relative = -at.gradient / (at.beta * at.curvature) if at.curvature > 0 else -math.inf
+            if relative > -math.log(_FAR):
+                return at.beta * math.exp(relative)
+            return _interpolated(low, high) if len(self.gradients) == 1 else self.newton_from_zero
+        slow = len(self.gradients) > 3 and self.gradients[-1] > self.gradients[-3] / 2
+        guess = _newton(low) if high.beta > _FAR * low.beta else _interpolated(low, high)
+        return guess if low.beta < guess < high.beta and not slow else math.sqrt(low.beta) * math.sqrt(high.beta)
+
+
+def _newton(at: Point) -> float:
+    return at.beta - at.gradient / at.curvature if at.curvature > 0 else math.nan
+
+
+def _interpolated(low: Point, high: Point) -> float:
+    """The root between two points on both sides of it of the cubic that has their gradients and curvatures."""
+    width = high.beta - low.beta
+
+    def gradient(t: float) -> float:
+        ends = low.gradient * (1 + 2 * t) * (1 - t) ** 2 + high.gradient * t * t * (3 - 2 * t)
+        return ends + width * t * (1 - t) * (low.curvature * (1 - t) - high.curvature * t)
+
+    left, right = 0.0, 1.0
+    while (middle := (left + right) / 2) not in (left, right):
+        left, right = (middle, right) if gradient(middle) < 0 else (left, middle)
+    return low.beta + width * middle
 
 
 def fit_temperatures(

@@ -1,0 +1,228 @@
+"""The jobs of the command line, as calls: files of scores in, calibrator, probabilities and report out.
+
+Every job reads its source in batches, so memory does not grow with the rows.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from softly import __version__
+from softly._errors import InputError, RowError
+from softly.calibration.calibrator import Calibrator, from_fit
+from softly.calibration.engines import ScoreBatch, fit_stream, fold_of_rows
+from softly.calibration.evaluation import Evaluation
+from softly.calibration.kinds import Kind, to_logits
+from softly.calibration.metrics import EvaluationStatistics
+from softly.files import ScoreSource, TableWriter, atomic_write, check_output, open_scores
+from softly.files.sources import Batch
+from softly.maps import softmax
+from softly.report import CalibrationReport
+
+Progress = Callable[[str, int, int | None], None]  # stage, rows done, rows in all if known
+
+
+class Outputs(NamedTuple):
+    """Where `calibrate_file` writes."""
+
+    calibrator: Path
+    probabilities: Path
+    report: Path
+
+    @classmethod
+    def of(cls, directory: Path, source: ScoreSource) -> Outputs:
+        """The three files in a directory; the probabilities have the format of the source."""
+        return cls(
+            directory / "calibrator.json",
+            directory / f"probabilities{source.suffix}",
+            directory / "report.html",
+        )
+
+
+def calibrate_file(
+    path: str | Path,
+    *,
+    label: str | None,
+    out: str | Path,
+    scores: str | None = None,
+    classes: Sequence[str] | None = None,
+    kind: Kind | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> CalibrationReport:
+    """Fit a temperature on a file of scores and labels; write calibrator, calibrated probabilities and report to `out`.
+
+    The figures of the report are cross-fitted: each row is judged at the temperature fitted without its fold. The
+    calibrator is then that of all rows. path, label, scores, classes: as `softly.files.open_scores`. kind: None means
+    logits, refused if they look like probabilities. folds: 2 to 255, drawn by `seed`.
+
+    Raises InputError naming file, row or column and remedy; nothing half-written is left behind.
+    """
+    if not 2 <= folds <= 255:
+        raise InputError(f"folds={folds} is not in 2..255")
+    directory = Path(out)
+    with _directory(directory):
+        source = open_scores(path, label=label, scores=scores, classes=classes)
+        outputs = Outputs.of(directory, source)
+        for output in outputs:
+            check_output(output, overwrite=overwrite)
+        stream = _FileStream(source, kind, progress)
+        with _located(source):
+            fit, *without_fold = fit_stream(stream, folds=folds, seed=seed)
+            temperatures = np.array([fold_fit.temperature for fold_fit in without_fold])
+            before, after = (EvaluationStatistics.empty(len(source.classes)) for _ in range(2))
+            with TableWriter(outputs.probabilities, source, overwrite=overwrite) as writer:
+                for batch, rows in stream.pairs("evaluating and writing", with_table=True):
+                    fold = fold_of_rows(rows.numbers, folds, seed)
+                    before.update(softmax(rows.scores), rows.labels)
+                    after.update(softmax(rows.scores, temperature=temperatures[fold]), rows.labels)
+                    writer.write(batch, softmax(rows.scores, temperature=fit.temperature))
+        calibrator = from_fit(fit, kind or "logits", source.classes)
+        report = CalibrationReport(
+            source=Path(path).name,
+            rows=fit.rows,
+            classes=source.classes,
+            kind=calibrator.kind,
+            folds=folds,
+            seed=seed,
+            calibrator=calibrator,
+            before=before.evaluation(seed=seed, classes=source.classes),
+            after=after.evaluation(seed=seed, classes=source.classes),
+            created=datetime.date.today().isoformat(),
+            version=__version__,
+        )
+        atomic_write(outputs.calibrator, calibrator.to_json(), overwrite=overwrite)
+        atomic_write(outputs.report, report.to_html(), overwrite=overwrite)
+    return report
+
+
+def apply_file(
+    calibrator_path: str | Path,
+    path: str | Path,
+    *,
+    out: str | Path,
+    scores: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Write `path` with calibrated probabilities p_<class> added to `out`, in the same format; returns the rows."""
+    calibrator = load_calibrator(calibrator_path)
+    source = open_scores(path, scores=scores, labels_required=False)
+    _check_classes(calibrator, source)
+    stream = _FileStream(source, calibrator.kind, progress)
+    rows = 0
+    with _located(source), TableWriter(Path(out), source, overwrite=overwrite) as writer:
+        for batch, logits in stream.pairs("applying", with_table=True):
+            writer.write(batch, softmax(logits.scores, temperature=calibrator.temperature))
+            rows += len(logits.scores)
+    return rows
+
+
+def evaluate_file(
+    path: str | Path,
+    *,
+    label: str | None,
+    scores: str | None = None,
+    classes: Sequence[str] | None = None,
+    kind: Kind | None = None,
+    bins: int = 15,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """How right and how honest the probabilities of a file's scores are, as they stand; see `softly.evaluate`."""
+    source = open_scores(path, label=label, scores=scores, classes=classes)
+    statistics = EvaluationStatistics.empty(len(source.classes))
+    with _located(source):
+        for batch in _FileStream(source, kind, progress).scan("evaluating"):
+            statistics.update(softmax(batch.scores), batch.labels)
+    return statistics.evaluation(bins=bins, seed=seed, classes=source.classes)
+
+
+def load_calibrator(path: str | Path) -> Calibrator:
+    """The calibrator in a JSON file; InputError names the file and what is wrong with it."""
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): pass the calibrator.json of a fit") from error
+    try:
+        return Calibrator.from_json(text)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+class _FileStream:
+    """A source of files as logits, scan by scan."""
+
+    def __init__(self, source: ScoreSource, kind: Kind | None, progress: Progress | None) -> None:
+        self.source, self.kind, self.progress = source, kind, progress
+
+    @property
+    def rows(self) -> int | None:
+        return self.source.rows
+
+    def scan(self, stage: str) -> Iterator[ScoreBatch]:
+        return (rows for _, rows in self.pairs(stage))
+
+    def pairs(self, stage: str, *, with_table: bool = False) -> Iterator[tuple[Batch, ScoreBatch]]:
+        """Each batch as it stands in the file, and as logits."""
+        for batch in self.source.batches(with_table=with_table):
+            undeclared = self.kind is None and batch.start == 0
+            logits = to_logits(batch.scores, self.kind or "logits", first_row=batch.start, trust=not undeclared)
+            labels = np.zeros(0, np.int64) if batch.labels is None else batch.labels
+            done = batch.start + len(logits)
+            yield batch, ScoreBatch(logits, labels, None, np.arange(batch.start, done))
+            if self.progress:
+                self.progress(stage, done, self.source.rows)
+
+
+@contextmanager
+def _located(source: ScoreSource) -> Iterator[None]:
+    """Name the place in the file where an error names a row."""
+    try:
+        yield
+    except RowError as error:
+        raise InputError(f"{source.location(error.row)}: {error.what}") from None
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[None]:
+    """Make an output directory; take it away again if nothing came of it."""
+    created = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{path}: is a file; give a directory for the three outputs") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made ({error.strerror}); choose another directory") from error
+    try:
+        yield
+    except BaseException:
+        if created:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _check_classes(calibrator: Calibrator, source: ScoreSource) -> None:
+    """Same classes in the same order; arrays and list columns, whose classes are bare numbers, by count alone."""
+    fitted, found = calibrator.classes, source.classes
+    if len(found) != len(fitted):
+        raise InputError(
+            f"{source.path}: {len(found)} classes of scores, but the calibrator was fitted on {len(fitted)}; "
+            "choose its columns with --scores"
+        )
+    numbered = tuple(map(str, range(len(fitted))))
+    if found != fitted and numbered not in (found, fitted):
+        i = next(i for i, (a, b) in enumerate(zip(found, fitted, strict=True)) if a != b)
+        raise InputError(
+            f"{source.path}: class {i} of the scores is {found[i]!r}, but {fitted[i]!r} in the calibrator; "
+            "put the columns in the calibrator's order"
+        )
