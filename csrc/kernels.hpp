@@ -34,9 +34,13 @@ struct Outcomes {
     long long* predicted;
 };
 
-// Rows [begin, end). Sums have fold_count x (1 + 3 betas) x 67 chunks; a tile has 8 x classes doubles.
+constexpr int exact_sum_chunks = 67;
+constexpr int block_rows = 128;  // rows whose temperature statistics are summed at a time
+
+// Rows [begin, end). Sums have fold_count x (1 + 3 betas) x 67 chunks; the scratch memory of the temperature kernel
+// has temperature_scratch() doubles.
 using RowsKernel = void (*)(const Rows&, long begin, long end);
-using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long end, double* tile, long long* sums);
+using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long end, double* scratch, long long* sums);
 using OutcomesKernel = void (*)(const Outcomes&, long begin, long end);
 
 struct Kernels {
@@ -46,7 +50,7 @@ struct Kernels {
     OutcomesKernel outcomes[2];
 };
 
-constexpr int exact_sum_chunks = 67;
+constexpr long temperature_scratch(long classes, int betas) { return 8 * classes + (1 + 3 * betas) * block_rows; }
 
 extern const Kernels kernels_baseline;
 #if defined(__x86_64__)

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -154,11 +155,12 @@ PyObject* temperature_statistics(PyObject*, PyObject* const* args, Py_ssize_t co
     const TemperatureKernel kernel = kernels->temperature_statistics[(int)dtype];
     const auto body = [&](long begin, long end) {
         try {
-            std::vector<double> tile(8 * classes + 8);
-            // Vectors are loaded from the tile with unaligned instructions: no alignment is needed, 64 bytes is faster.
-            double* aligned = tile.data() + (8 - (reinterpret_cast<std::size_t>(tile.data()) / 8) % 8) % 8;
+            std::vector<double> scratch(temperature_scratch(classes, problem.betas) + 8);
+            void* aligned = scratch.data();
+            std::size_t room = scratch.size() * sizeof(double);
+            std::align(64, room - 64, aligned, room);
             std::vector<long long> sums(size);
-            const long bad = kernel(problem, begin, end, aligned, sums.data());
+            const long bad = kernel(problem, begin, end, static_cast<double*>(aligned), sums.data());
             const std::lock_guard lock(merging);
             for (long i = 0; i < size; ++i) total[i] += sums[i];
             if (bad >= 0 && (first_bad < 0 || bad < first_bad)) first_bad = bad;
@@ -169,7 +171,7 @@ PyObject* temperature_statistics(PyObject*, PyObject* const* args, Py_ssize_t co
     };
     Py_BEGIN_ALLOW_THREADS;
     const long grain = std::max(512L, parallel_elements / std::max(1L, classes * problem.betas));
-    if (rows) parallel_for(rows, (grain + 7) / 8 * 8, body);
+    if (rows) parallel_for(rows, (grain + block_rows - 1) / block_rows * block_rows, body);
     Py_END_ALLOW_THREADS;
     if (out_of_memory) {
         Py_DECREF(result);

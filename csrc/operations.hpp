@@ -36,8 +36,8 @@ void logsumexp_rows(const Rows& r, long begin, long end) {
 }
 
 template <class T>
-long temperature_statistics_rows(const TemperatureProblem& p, long begin, long end, double* tile, long long* sums) {
-    return temperature_statistics<T>(p, begin, end, tile, reinterpret_cast<ExactSum*>(sums));
+long temperature_statistics_rows(const TemperatureProblem& p, long begin, long end, double* scratch, long long* sums) {
+    return temperature_statistics<T>(p, begin, end, scratch, reinterpret_cast<ExactSum*>(sums));
 }
 
 template <class T>

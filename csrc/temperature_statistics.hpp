@@ -5,63 +5,45 @@
 // and once per row the regret max z - z_y. Everything times the row's weight, summed exactly.
 //
 // Eight rows are transposed to one tile, so that a lane is a row: no horizontal sums, vector logs and divisions.
+// A block of tiles keeps each quantity of its rows, and is added to the sums at its end.
 
 constexpr int tile_rows = 8;
 constexpr int tile_vectors = tile_rows / lanes<double>;
-constexpr int additions_until_normalised = 960;
+static_assert(block_rows % tile_rows == 0 && block_rows < additions_until_normalised);
 
-struct Tile {
-    long start;               // the first row; rows that do not exist repeat the last one, with weight 0
-    int count;                // rows that exist
-    double* gaps;             // [classes][tile_rows]: d, -inf where impossible
-    double label_gap[tile_rows], weight[tile_rows];
-    bool usable;              // every row has a likelihood
-
-    long row(int lane) const { return start + (lane < count ? lane : count - 1); }
-};
-
+// gaps [classes][8]: d = z - max of eight rows, -inf where impossible. Returns whether all rows are free of NaN, +inf.
 template <class T>
-INLINE Tile make_tile(const TemperatureProblem& problem, long start, int count, double* gaps) {
-    Tile tile{start, count, gaps, {}, {}, true};
-    const T* rows[tile_rows];
-    for (int lane = 0; lane < tile_rows; ++lane)
-        rows[lane] = static_cast<const T*>(problem.scores) + tile.row(lane) * problem.classes;
-
-    Doubles largest[tile_vectors], unordered[tile_vectors] = {};
-    for (auto& l : largest) l = broadcast(-__builtin_inf());
-    for (long j = 0; j < problem.classes; ++j)
-        for (int v = 0; v < tile_vectors; ++v) {
+INLINE bool transpose(const T* const* rows, long classes, double* gaps) {
+    const double infinity = __builtin_inf();
+    bool usable = true;
+    for (int v = 0; v < tile_vectors; ++v) {
+        double* column = gaps + v * lanes<double>;
+        Doubles largest = broadcast(-infinity), check = {};
+        for (long j = 0; j < classes; ++j, column += tile_rows) {
             Doubles z;
             for (int lane = 0; lane < lanes<double>; ++lane) z[lane] = rows[v * lanes<double> + lane][j];
-            largest[v] = maximum(z, largest[v]);
-            unordered[v] += z * 0.0;  // NaN for NaN, and for infinities, which are told apart below
-            store(gaps + j * tile_rows + v * lanes<double>, z);
+            largest = maximum(z, largest);
+            check += z * 0.0;  // NaN for NaN and infinities, which are looked at again below
+            store(column, z);
         }
-    for (int v = 0; v < tile_vectors; ++v) {
         bool finite = true;
-        for (int lane = 0; lane < lanes<double>; ++lane) finite &= unordered[v][lane] == 0 && largest[v][lane] < __builtin_inf();
-        for (long j = 0; j < problem.classes; ++j) {
-            double* column = gaps + j * tile_rows + v * lanes<double>;
-            const Doubles z = load(column), gap = z - largest[v];
+        for (int lane = 0; lane < lanes<double>; ++lane) finite &= check[lane] == 0;
+        column = gaps + v * lanes<double>;
+        for (long j = 0; j < classes; ++j, column += tile_rows) {
+            const Doubles z = load(column);
             if (!finite)
-                for (int lane = 0; lane < lanes<double>; ++lane) tile.usable &= z[lane] < __builtin_inf();
-            store(column, gap);
+                for (int lane = 0; lane < lanes<double>; ++lane) usable &= z[lane] < infinity;
+            store(column, z - largest);
         }
     }
-    for (int lane = 0; lane < tile_rows; ++lane) {
-        const long row = tile.row(lane);
-        tile.label_gap[lane] = gaps[problem.labels[row] * tile_rows + lane];
-        tile.weight[lane] = lane >= count ? 0 : problem.weights ? problem.weights[row] : 1;
-        tile.usable &= tile.label_gap[lane] > -__builtin_inf();
-    }
-    return tile;
+    return usable;
 }
 
-// The three quantities of the tile's rows at one b.
-INLINE void likelihood(const Tile& tile, long classes, double beta, double (*value)[tile_rows]) {
+// The three quantities of a tile's rows at one b; value[q * block_rows] holds quantity q.
+INLINE void likelihood(const double* gaps, long classes, const double* label_gap, double beta, double* value) {
     const Doubles impossible = broadcast(-__builtin_inf());
-    for (int v = 0; v < tile_vectors; ++v) {
-        const double* column = tile.gaps + v * lanes<double>;
+    for (int v = 0; v < tile_rows; v += lanes<double>) {
+        const double* column = gaps + v;
         Doubles sum = {}, first = {}, second = {};
         for (long j = 0; j < classes; ++j, column += tile_rows) {
             const Doubles d = load(column);
@@ -71,71 +53,84 @@ INLINE void likelihood(const Tile& tile, long classes, double beta, double (*val
             first += e_gap;
             second = fused(e_gap, gap, second);
         }
-        const Doubles inverse = 1.0 / sum, mean = first * inverse, label_gap = load(tile.label_gap + v * lanes<double>);
-        store(value[0] + v * lanes<double>, fused(label_gap, broadcast(beta), -log_of_sum(sum)));
-        store(value[1] + v * lanes<double>, mean - label_gap);
-        store(value[2] + v * lanes<double>, second * inverse - mean * mean);
+        const Doubles inverse = 1.0 / sum, mean = first * inverse, d_y = load(label_gap + v);
+        store(value + v, fused(d_y, broadcast(beta), -log_of_sum(sum)));
+        store(value + block_rows + v, mean - d_y);
+        store(value + 2 * block_rows + v, second * inverse - mean * mean);
     }
 }
 
-// Adds weight * value of the tile's rows; with folds, each row to its fold's sum. False if a product is not finite.
-INLINE bool add_weighted(const TemperatureProblem& problem, const Tile& tile, const double* value, ExactSum* sums,
-                         int stride) {
-    double product[tile_rows], only[tile_rows];
-    Doubles check = {};
-    for (int v = 0; v < tile_rows; v += lanes<double>) {
-        const Doubles p = load(value + v) * load(tile.weight + v);
-        check += p * 0.0;
-        store(product + v, p);
-    }
-    for (int lane = 0; lane < lanes<double>; ++lane)
-        if (check[lane] != 0) return false;
-    if (!problem.folds) {
-        sums->add(product);
-        return true;
-    }
-    for (int fold = 0; fold < problem.fold_count; ++fold) {
-        bool any = false;
-        for (int lane = 0; lane < tile_rows; ++lane) {
-            const bool in = problem.folds[tile.row(lane)] == fold;
-            any |= in;
-            only[lane] = in ? product[lane] : 0.0;
-        }
-        if (any) sums[fold * stride].add(only);
-    }
-    return true;
-}
-
-// Returns the first row with NaN, +inf, -inf at its label, or scores too far apart for doubles; -1 if there is none.
-// A tile that fails is done again row by row to find it.
+// Rows [start, start + count) of one block: values [1 + 3 betas][block_rows], weighted, 0 for rows that do not exist.
+// Returns whether every row has a likelihood.
 template <class T>
-long temperature_statistics(const TemperatureProblem& problem, long begin, long end, double* gaps, ExactSum* sums) {
+INLINE bool block_values(const TemperatureProblem& problem, long start, int count, double* gaps, double* values) {
     const int quantities = 1 + 3 * problem.betas;
-    const auto normalise = [&] {
-        for (int s = 0; s < problem.fold_count * quantities; ++s) sums[s].normalise();
-    };
-    int additions = 0, step = tile_rows;
-    for (long start = begin; start < end; start += step) {
-        const int count = end - start < step ? (int)(end - start) : step;
-        const Tile tile = make_tile<T>(problem, start, count, gaps);
-        double value[3][tile_rows];
-        for (int lane = 0; lane < tile_rows; ++lane) value[0][lane] = -tile.label_gap[lane];
-        bool good = tile.usable && add_weighted(problem, tile, value[0], sums, quantities);
-        for (int m = 0; m < problem.betas && good; ++m) {
-            likelihood(tile, problem.classes, problem.beta[m], value);
-            for (int q = 0; q < 3 && good; ++q)
-                good = add_weighted(problem, tile, value[q], sums + 1 + 3 * m + q, quantities);
+    double label_gap[tile_rows], weight[block_rows] = {};
+    bool usable = true;
+    for (int at = 0; at < count; at += tile_rows) {
+        const T* rows[tile_rows];
+        for (int lane = 0; lane < tile_rows; ++lane) {  // rows that do not exist repeat the last one
+            const long row = start + (at + lane < count ? at + lane : count - 1);
+            rows[lane] = static_cast<const T*>(problem.scores) + row * problem.classes;
+            if (at + lane < count) weight[at + lane] = problem.weights ? problem.weights[row] : 1;
         }
-        if (!good) {
-            if (step == 1) return start;
-            step = 1;
-            start -= 1;
+        usable &= transpose(rows, problem.classes, gaps);
+        for (int lane = 0; lane < tile_rows; ++lane) {
+            const long row = start + (at + lane < count ? at + lane : count - 1);
+            label_gap[lane] = gaps[problem.labels[row] * tile_rows + lane];
+            usable &= label_gap[lane] > -__builtin_inf();
+            values[at + lane] = -label_gap[lane];
         }
-        if ((additions += tile_rows) >= additions_until_normalised) {
-            normalise();
+        for (int m = 0; m < problem.betas; ++m)
+            likelihood(gaps, problem.classes, label_gap, problem.beta[m], values + (1 + 3 * m) * block_rows + at);
+    }
+    Doubles check = {};
+    const int padded = (count + tile_rows - 1) / tile_rows * tile_rows;
+    for (int q = 0; q < quantities; ++q)
+        for (int i = 0; i < padded; i += lanes<double>) {
+            const Doubles product = load(values + q * block_rows + i) * load(weight + i);
+            check += product * 0.0;
+            store(values + q * block_rows + i, product);
+        }
+    for (int lane = 0; lane < lanes<double>; ++lane) usable &= check[lane] == 0;
+    return usable;
+}
+
+// scratch: 8 classes + (1 + 3 betas) block_rows doubles, to begin at a multiple of 64 bytes.
+// Returns the first row with NaN, +inf, -inf at its label, or scores too far apart for doubles; -1 if there is none.
+template <class T>
+long temperature_statistics(const TemperatureProblem& problem, long begin, long end, double* scratch, ExactSum* sums) {
+    const int quantities = 1 + 3 * problem.betas;
+    double *values = scratch, *gaps = scratch + quantities * block_rows;
+    int additions = 0;
+    for (long start = begin; start < end; start += block_rows) {
+        const int count = end - start < block_rows ? (int)(end - start) : block_rows;
+        if (!block_values<T>(problem, start, count, gaps, values)) {
+            long row = start;
+            while (block_values<T>(problem, row, 1, gaps, values)) ++row;
+            return row;
+        }
+        const int padded = (count + tile_rows - 1) / tile_rows * tile_rows;
+        int most = 0;
+        for (int q = 0; q < quantities; ++q) {
+            const double* value = values + q * block_rows;
+            if (!problem.folds) {
+                const int added = sums[q].add(value, padded);
+                most = added > most ? added : most;
+                continue;
+            }
+            for (int fold = 0; fold < problem.fold_count; ++fold) {
+                double only[block_rows] = {};
+                for (int i = 0; i < count; ++i) only[i] = problem.folds[start + i] == fold ? value[i] : 0.0;
+                const int added = sums[fold * quantities + q].add(only, padded);
+                most = added > most ? added : most;
+            }
+        }
+        additions += most;
+        if (additions > additions_until_normalised - block_rows || start + block_rows >= end) {
+            for (int s = 0; s < problem.fold_count * quantities; ++s) sums[s].normalise();
             additions = 0;
         }
     }
-    normalise();
     return -1;
 }

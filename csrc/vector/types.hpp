@@ -3,7 +3,6 @@ typedef float Floats __attribute__((vector_size(SOFTLY_VECTOR_BYTES)));
 typedef double Doubles __attribute__((vector_size(SOFTLY_VECTOR_BYTES)));
 typedef unsigned int FloatBits __attribute__((vector_size(SOFTLY_VECTOR_BYTES)));
 typedef unsigned long long DoubleBits __attribute__((vector_size(SOFTLY_VECTOR_BYTES)));
-typedef long long SignedBits __attribute__((vector_size(SOFTLY_VECTOR_BYTES)));
 
 template <class>
 struct Types;  // of a scalar or of its vector
@@ -50,4 +49,3 @@ template <class V>
 INLINE void store(Scalar<V>* p, V v) {
     __builtin_memcpy(p, &v, sizeof v);
 }
-INLINE void store_bits(long long* p, DoubleBits v) { __builtin_memcpy(p, &v, sizeof v); }
