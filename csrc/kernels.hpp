@@ -26,14 +26,6 @@ struct TemperatureProblem {
     int betas, fold_count;
 };
 
-struct Outcomes {
-    const void* probabilities;
-    const long long* labels;
-    long columns;
-    double *confidence, *label_probability, *squared_norm;
-    long long* predicted;
-};
-
 constexpr int exact_sum_chunks = 67;
 constexpr int block_rows = 128;  // rows whose temperature statistics are summed at a time
 
@@ -41,13 +33,11 @@ constexpr int block_rows = 128;  // rows whose temperature statistics are summed
 // has temperature_scratch() doubles.
 using RowsKernel = void (*)(const Rows&, long begin, long end);
 using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long end, double* scratch, long long* sums);
-using OutcomesKernel = void (*)(const Outcomes&, long begin, long end);
 
 struct Kernels {
     const char* target;
     RowsKernel softmax[2], log_softmax[2], logsumexp[2];  // by Dtype
     TemperatureKernel temperature_statistics[2];
-    OutcomesKernel outcomes[2];
 };
 
 constexpr long temperature_scratch(long classes, int betas) { return 8 * classes + (1 + 3 * betas) * block_rows; }

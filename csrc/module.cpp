@@ -180,38 +180,6 @@ PyObject* temperature_statistics(PyObject*, PyObject* const* args, Py_ssize_t co
     return Py_BuildValue("Nl", result, first_bad);
 }
 
-// outcomes(probabilities, labels) -> (confidence, predicted, label_probability, squared_norm)
-PyObject* outcomes(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    if (count != 2) return PyErr_Format(PyExc_TypeError, "takes 2 arguments, got %zd", count);
-    PyArrayObject *p = as_array(args[0], -1, "probabilities"), *labels = as_array(args[1], NPY_INT64, "labels");
-    Dtype dtype;
-    if (!p || !labels || !dtype_of(p, &dtype)) return nullptr;
-    if (PyArray_NDIM(p) != 2 || PyArray_DIM(p, 1) == 0)
-        return PyErr_Format(PyExc_ValueError, "probabilities must have two axes and a column");
-    npy_intp rows = PyArray_DIM(p, 0);
-    const long columns = PyArray_DIM(p, 1);
-    if (!labels_fit(labels, rows, columns)) return nullptr;
-    PyObject* results[4] = {};
-    for (int i = 0; i < 4; ++i)
-        if (!(results[i] = PyArray_SimpleNew(1, &rows, i == 1 ? NPY_INT64 : NPY_FLOAT64))) {
-            while (i--) Py_DECREF(results[i]);
-            return nullptr;
-        }
-    const auto data = [&](int i) { return PyArray_DATA(reinterpret_cast<PyArrayObject*>(results[i])); };
-    const Outcomes task{PyArray_DATA(p),
-                        static_cast<const long long*>(PyArray_DATA(labels)),
-                        columns,
-                        static_cast<double*>(data(0)),
-                        static_cast<double*>(data(2)),
-                        static_cast<double*>(data(3)),
-                        static_cast<long long*>(data(1))};
-    const OutcomesKernel kernel = kernels->outcomes[(int)dtype];
-    Py_BEGIN_ALLOW_THREADS;
-    over_rows(rows, columns, [&](long begin, long end) { kernel(task, begin, end); });
-    Py_END_ALLOW_THREADS;
-    return Py_BuildValue("NNNN", results[0], results[1], results[2], results[3]);
-}
-
 std::string available_targets() {
     int count;
     const Target* all = targets(&count);
@@ -245,7 +213,6 @@ PyMethodDef methods[] = {
     {"log_softmax", method(rows_operation<&Kernels::log_softmax, false>), METH_FASTCALL, "log of softmax"},
     {"logsumexp", method(rows_operation<&Kernels::logsumexp, true>), METH_FASTCALL, "log of the sum of exponentials"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
-    {"outcomes", method(outcomes), METH_FASTCALL, "per row: confidence, prediction, label's probability, squares"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},
     {"active_target", active_target, METH_NOARGS, "the instruction set in use"},
     {"threads", threads, METH_NOARGS, "how many threads large calls use"},

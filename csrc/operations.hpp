@@ -10,7 +10,6 @@ namespace {
 #include "exact_sum.hpp"
 #include "log_softmax.hpp"
 #include "logsumexp.hpp"
-#include "outcomes.hpp"
 #include "softmax.hpp"
 #include "temperature_statistics.hpp"
 
@@ -40,20 +39,12 @@ long temperature_statistics_rows(const TemperatureProblem& p, long begin, long e
     return temperature_statistics<T>(p, begin, end, scratch, reinterpret_cast<ExactSum*>(sums));
 }
 
-template <class T>
-void outcomes_rows(const Outcomes& o, long begin, long end) {
-    for (long i = begin; i < end; ++i)
-        outcomes_row(static_cast<const T*>(o.probabilities) + i * o.columns, o.columns, o.labels[i], o.confidence + i,
-                     o.predicted + i, o.label_probability + i, o.squared_norm + i);
-}
-
 #define SOFTLY_BOTH(kernel) {kernel<float>, kernel<double>}
 constexpr Kernels all_kernels(const char* target) {
     return {target,
             SOFTLY_BOTH(softmax_rows),
             SOFTLY_BOTH(log_softmax_rows),
             SOFTLY_BOTH(logsumexp_rows),
-            SOFTLY_BOTH(temperature_statistics_rows),
-            SOFTLY_BOTH(outcomes_rows)};
+            SOFTLY_BOTH(temperature_statistics_rows)};
 }
 }  // namespace

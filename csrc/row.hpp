@@ -63,6 +63,9 @@ struct Division {
         if (temperature > large) {
             before = T(1 / large);
             scaled = temperature / large;
+        } else if (temperature > 1) {
+            before = T(0.5);
+            scaled = temperature / 2;
         } else if (temperature < 1 / large) {
             after = T(large);
             scaled = temperature * large;
@@ -109,7 +112,7 @@ INLINE void combine(double* sum, double* error) {
         }
 }
 
-// The sum of exponentials; with store, they are written to out for the maps that divide them later.
+// The sum of exponentials; with keep, they are written to out for the maps that divide them later.
 template <class T, bool scaled, bool keep>
 INLINE Sum sum_of_exponentials(const T* scores, long n, T maximum_score, const Division<T>& by, T* out) {
     Vector<T> sum[parts<T>] = {}, error[parts<T>] = {};
@@ -117,13 +120,13 @@ INLINE Sum sum_of_exponentials(const T* scores, long n, T maximum_score, const D
     for_each_vector<T>(n, [&](int part, long offset, int count) {
         const Vector<T> z = load_padded(scores + offset, count);
         const Pair<T> x = shifted_score<T, scaled>(z, maximum_score, by);
-        const Vector<T> e = exp_of_negative(x.hi, x.lo);
-        if constexpr (keep) store_counted(out + offset, count, e);
+        const Pair<T> e = scaled_exp(x.hi, x.lo);
+        if constexpr (keep) store_counted(out + offset, count, e.hi * Exp<T>::unscale);
         const Bits<T> leads = (Bits<T>)(z == broadcast(maximum_score));
         leaders[part] -= leads;  // a true comparison is all ones, -1
-        const Pair<T> next = two_sum(sum[part], (Vector<T>)((Bits<T>)e & ~leads));
+        const Pair<T> next = two_sum(sum[part], (Vector<T>)((Bits<T>)e.hi & ~leads));
         sum[part] = next.hi;
-        error[part] += next.lo;
+        error[part] += next.lo + (Vector<T>)((Bits<T>)e.lo & ~leads);
     });
     double total[accumulators], total_error[accumulators], count = 0;
     for (int i = 0; i < accumulators; ++i) {
@@ -132,7 +135,8 @@ INLINE Sum sum_of_exponentials(const T* scores, long n, T maximum_score, const D
         count += (double)leaders[i / lanes<T>][i % lanes<T>];
     }
     combine(total, total_error);
-    return {count, total[0], total_error[0]};
+    const double rest = total[0] + total_error[0], rest_error = (total[0] - rest) + total_error[0];
+    return {count, rest * (double)Exp<T>::unscale, rest_error * (double)Exp<T>::unscale};
 }
 
 struct Log {  // hi + lo
@@ -141,10 +145,7 @@ struct Log {  // hi + lo
 
 // log of the sum of exponentials; near 0 through log1p, so that no bit of a tiny rest is lost.
 INLINE Log log_of(const Sum& s) {
-    if (s.leaders == 1) {
-        const double rest = s.rest + s.rest_error;
-        return {log1p(rest), 0.0};
-    }
+    if (s.leaders == 1) return {log1p(s.rest), s.rest_error / (1 + s.rest)};
     const double total = s.leaders + s.rest;
     const double lost = (s.leaders - (total - (total - s.leaders))) + (s.rest - (total - s.leaders));
     return {log(total), (lost + s.rest_error) / total};

@@ -48,7 +48,7 @@ INLINE void likelihood(const double* gaps, long classes, const double* label_gap
         for (long j = 0; j < classes; ++j, column += tile_rows) {
             const Doubles d = load(column);
             const Doubles x = d == impossible ? d : d * beta, gap = d == impossible ? Doubles{} : d;
-            const Doubles e = exp_of_negative(x, Doubles{}), e_gap = e * gap;
+            const Doubles e = scaled_exp(x, Doubles{}).hi * Exp<double>::unscale, e_gap = e * gap;
             sum += e;
             first += e_gap;
             second = fused(e_gap, gap, second);

@@ -36,6 +36,7 @@ class Rows:
     dtype: Any  # of the result
     shape: tuple[int, ...]  # of the caller's scores
     axes: tuple[int, ...]  # reduced, non-negative
+    reduces: bool
     out: Array | None
 
     @property
@@ -44,28 +45,20 @@ class Rows:
         return self.xp is np
 
     def restore(self, result: Array) -> Array:
-        """The result of a map, (*batch, n), in the caller's shape and dtype; written to `out` if there is one."""
+        """The result, (*batch, n) or reduced (*batch), in the caller's shape and dtype, in `out` if there is one."""
         axes, ndim = self.axes, len(self.shape)
-        if axes != (ndim - 1,):
-            kept = [i for i in range(ndim) if i not in axes]
-            order = kept + list(axes)
+        if not self.reduces and axes != (ndim - 1,):
+            order = [i for i in range(ndim) if i not in axes] + list(axes)
             result = self.xp.reshape(result, tuple(self.shape[i] for i in order))
             result = self.xp.permute_dims(result, tuple(order.index(i) for i in range(ndim)))
-        return self._deliver(result)
-
-    def restore_reduced(self, result: Array) -> Array:
-        """The result of a reduction, one number a row, in the shape of the scores without the reduced axes."""
-        return self._deliver(result)
-
-    def _deliver(self, result: Array) -> Array:
-        if self.is_numpy:
-            if self.out is not None:
-                if self.out is not result:
-                    np.copyto(self.out, result, casting="unsafe")
-                return self.out
-            result = result.astype(self.dtype, copy=False)
-            return result if result.ndim else result[()]
-        return self.xp.astype(result, self.dtype, copy=False)
+        if not self.is_numpy:
+            return self.xp.astype(result, self.dtype, copy=False)
+        if self.out is not None:
+            if self.out is not result:
+                np.copyto(self.out, result, casting="unsafe")
+            return self.out
+        result = result.astype(self.dtype, copy=False)
+        return result if result.ndim else result[()]
 
 
 def as_rows(
@@ -77,10 +70,12 @@ def as_rows(
     out: Array | None,
     *,
     reduces: bool = False,
+    half_in: str = "float32",
 ) -> Rows:
-    """Check every argument of a map and bring the scores to rows."""
+    """Check every argument of a map and bring the scores to rows; half precisions are computed in `half_in`."""
     xp, scores = _as_array(scores, "scores")
-    dtype, compute = _dtypes(xp, scores)
+    dtype, compute = _dtypes(xp, scores, half_in)
+    given = scores
     if scores.dtype != compute:
         scores = xp.astype(scores, compute)
     if empty not in EMPTY_CODES:
@@ -88,7 +83,6 @@ def as_rows(
     shape = tuple(scores.shape)
     axes = _normalise_axes(axis, len(shape))
     kept = tuple(n for i, n in enumerate(shape) if i not in axes)
-    caller_scores = scores
     if where is not None:
         scores = xp.where(_as_mask(xp, where, shape), scores, xp.asarray(-math.inf, dtype=compute))
     if axes != (len(shape) - 1,):
@@ -97,10 +91,10 @@ def as_rows(
     checked = check_temperature(temperature, xp, kept, compute)
     result_shape = kept if reduces else shape
     if out is not None:
-        _check_out(out, xp, caller_scores, result_shape, dtype)
+        _check_out(out, xp, given, result_shape, dtype)
         if not isinstance(checked, float) and np.may_share_memory(checked, out):
             checked = checked.copy()
-    rows = Rows(xp, scores, checked, empty, dtype, shape, axes, out)
+    rows = Rows(xp, scores, checked, empty, dtype, shape, axes, reduces, out)
     if empty == "raise":
         _raise_if_empty(rows)
     return rows
@@ -118,17 +112,17 @@ def _as_array(value: Any, name: str) -> tuple[ModuleType, Array]:
     return array_namespace(value), value
 
 
-def _dtypes(xp: ModuleType, scores: Array) -> tuple[Any, Any]:
-    """The result's dtype and the one to compute in: half precisions in float32, integers in the default float."""
+def _dtypes(xp: ModuleType, scores: Array, half_in: str) -> tuple[Any, Any]:
+    """The result's dtype and the one to compute in; integers become the default float."""
     dtype = scores.dtype
     name = getattr(dtype, "name", None) or str(dtype)
     if "float16" in name:  # bfloat16 too, which namespaces know under this name only
-        return dtype, xp.float32
+        return dtype, np.dtype(half_in) if xp is np else getattr(xp, half_in)
     if xp is np:
         if dtype.kind not in _NUMPY_KINDS:
             raise TypeError(f"scores have dtype {dtype}: convert them to real numbers, such as float64")
         native = dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float64)
-        return native, native if native.itemsize >= 4 else np.dtype(np.float32)
+        return native, native
     if xp.isdtype(dtype, "real floating"):
         return dtype, dtype
     if xp.isdtype(dtype, ("bool", "integral")):
@@ -170,7 +164,7 @@ def check_temperature(temperature: Any, xp: ModuleType, batch: tuple[int, ...], 
         value = float(temperature)
         if not value >= 0:
             raise InputError(f"temperature={value} is not a temperature: it must be >= 0 (0 and inf are limits)")
-        return value
+        return value + 0.0  # -0 is 0
     given_xp, array = _as_array(temperature, "temperature")
     if xp is np:
         if given_xp is not np or array.dtype.kind not in _NUMPY_KINDS or array.dtype.kind == "b":
@@ -182,7 +176,7 @@ def check_temperature(temperature: Any, xp: ModuleType, batch: tuple[int, ...], 
         bad = float(xp.reshape(array, (-1,))[xp.argmax(xp.astype(xp.reshape(~(array >= 0), (-1,)), xp.int32))])
         raise InputError(f"temperature contains {bad}: every temperature must be >= 0 (0 and inf are limits)")
     try:
-        return xp.broadcast_to(array, batch)
+        return xp.broadcast_to(array + 0.0, batch)
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"temperature has shape {tuple(array.shape)}, which does not broadcast to one a row, {batch}"

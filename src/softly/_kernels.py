@@ -30,7 +30,7 @@ def _load() -> tuple[ModuleType | None, str]:
 core, why_no_core = _load()
 
 _FLOATS = ("float32", "float64")
-_OPERATIONS = ("softmax", "log_softmax", "logsumexp", "temperature_statistics", "outcomes")
+_OPERATIONS = ("softmax", "log_softmax", "logsumexp", "temperature_statistics")
 TABLE: dict[tuple[str, str, str], Callable[..., Any]] = (
     {(operation, "cpu", dtype): getattr(core, operation) for operation in _OPERATIONS for dtype in _FLOATS}
     if core is not None
@@ -52,8 +52,7 @@ def run(operation: str, rows: Rows, expression: Callable[[Rows], Array]) -> Arra
     """The kernel on contiguous rows if the table has one, else the expression."""
     kernel = find(operation, rows.scores)
     if kernel is None:
-        with np.errstate(all="ignore"):
-            return expression(rows)
+        return expression(rows)
     scores = np.require(rows.scores, requirements=["C", "A"])
     temperature = rows.temperature
     if not isinstance(temperature, float):

@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,11 +18,11 @@ from softly._errors import InputError, RowError
 from softly.calibration.calibrator import Calibrator, from_fit
 from softly.calibration.engines import ScoreBatch, fit_stream, fold_of_rows
 from softly.calibration.evaluation import Evaluation
-from softly.calibration.kinds import Kind, to_logits
+from softly.calibration.kinds import Kind, look_like_probabilities, to_logits
 from softly.calibration.metrics import EvaluationStatistics
 from softly.files import ScoreSource, TableWriter, atomic_write, check_output, open_scores
 from softly.files.sources import Batch
-from softly.maps import softmax
+from softly.maps import log_softmax, softmax
 from softly.report import CalibrationReport
 
 Progress = Callable[[str, int, int | None], None]  # stage, rows done, rows in all if known
@@ -68,6 +68,8 @@ def calibrate_file(
     """
     if not 2 <= folds <= 255:
         raise InputError(f"folds={folds} is not in 2..255")
+    if seed < 0:
+        raise InputError(f"seed={seed} is negative: give 0 or more")
     directory = Path(out)
     with _directory(directory):
         source = open_scores(path, label=label, scores=scores, classes=classes)
@@ -81,26 +83,27 @@ def calibrate_file(
             before, after = (EvaluationStatistics.empty(len(source.classes)) for _ in range(2))
             with TableWriter(outputs.probabilities, source, overwrite=overwrite) as writer:
                 for batch, rows in stream.pairs("evaluating and writing", with_table=True):
-                    fold = fold_of_rows(rows.numbers, folds, seed)
-                    before.update(softmax(rows.scores), rows.labels)
-                    after.update(softmax(rows.scores, temperature=temperatures[fold]), rows.labels)
+                    held_out = temperatures[fold_of_rows(rows.numbers, folds, seed)]
+                    _tally(before, rows, 1.0)
+                    _tally(after, rows, held_out)
                     writer.write(batch, softmax(rows.scores, temperature=fit.temperature))
-        calibrator = from_fit(fit, kind or "logits", source.classes)
-        report = CalibrationReport(
-            source=Path(path).name,
-            rows=fit.rows,
-            classes=source.classes,
-            kind=calibrator.kind,
-            folds=folds,
-            seed=seed,
-            calibrator=calibrator,
-            before=before.evaluation(seed=seed, classes=source.classes),
-            after=after.evaluation(seed=seed, classes=source.classes),
-            created=datetime.date.today().isoformat(),
-            version=__version__,
-        )
+                calibrator = from_fit(fit, kind or "logits", source.classes)
+                report = CalibrationReport(
+                    source=Path(path).name,
+                    rows=fit.rows,
+                    classes=source.classes,
+                    kind=calibrator.kind,
+                    folds=folds,
+                    seed=seed,
+                    calibrator=calibrator,
+                    before=before.evaluation(seed=seed, classes=source.classes),
+                    after=after.evaluation(seed=seed, classes=source.classes),
+                    created=datetime.date.today().isoformat(),
+                    version=__version__,
+                )
+                page = report.to_html()
         atomic_write(outputs.calibrator, calibrator.to_json(), overwrite=overwrite)
-        atomic_write(outputs.report, report.to_html(), overwrite=overwrite)
+        atomic_write(outputs.report, page, overwrite=overwrite)
     return report
 
 
@@ -116,6 +119,8 @@ def apply_file(
     """Write `path` with calibrated probabilities p_<class> added to `out`, in the same format; returns the rows."""
     calibrator = load_calibrator(calibrator_path)
     source = open_scores(path, scores=scores, labels_required=False)
+    if source.classes != calibrator.classes and set(source.classes) == set(calibrator.classes):
+        source = open_scores(path, scores=scores, classes=calibrator.classes, labels_required=False)
     _check_classes(calibrator, source)
     stream = _FileStream(source, calibrator.kind, progress)
     rows = 0
@@ -141,21 +146,31 @@ def evaluate_file(
     source = open_scores(path, label=label, scores=scores, classes=classes)
     statistics = EvaluationStatistics.empty(len(source.classes))
     with _located(source):
-        for batch in _FileStream(source, kind, progress).scan("evaluating"):
-            statistics.update(softmax(batch.scores), batch.labels)
+        for rows in _FileStream(source, kind, progress).scan("evaluating"):
+            _tally(statistics, rows, 1.0)
     return statistics.evaluation(bins=bins, seed=seed, classes=source.classes)
 
 
 def load_calibrator(path: str | Path) -> Calibrator:
     """The calibrator in a JSON file; InputError names the file and what is wrong with it."""
+    remedy = "give the calibrator.json that `softly calibrate` wrote"
     try:
+        if not Path(path).is_file() and Path(path).exists():  # a pipe would wait for a writer
+            raise InputError(f"{path}: not a regular file; {remedy}")
         text = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): pass the calibrator.json of a fit") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     try:
         return Calibrator.from_json(text)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}; {remedy}") from None
+
+
+def _tally(statistics: EvaluationStatistics, rows: ScoreBatch, temperature: Any) -> None:
+    """Add softmax(scores / temperature) of a batch, its log-loss exact where a probability underflows."""
+    log_p = log_softmax(rows.scores, temperature=temperature)[np.arange(len(rows.labels)), rows.labels]
+    p = softmax(rows.scores, temperature=temperature)
+    statistics.update(p, rows.labels, label_log_probability=log_p)
 
 
 class _FileStream:
@@ -174,8 +189,12 @@ class _FileStream:
     def pairs(self, stage: str, *, with_table: bool = False) -> Iterator[tuple[Batch, ScoreBatch]]:
         """Each batch as it stands in the file, and as logits."""
         for batch in self.source.batches(with_table=with_table):
-            undeclared = self.kind is None and batch.start == 0
-            logits = to_logits(batch.scores, self.kind or "logits", first_row=batch.start, trust=not undeclared)
+            if self.kind is None and batch.start == 0 and look_like_probabilities(batch.scores):
+                raise InputError(
+                    f"{self.source.path}: scores look like probabilities (every row lies in [0, 1] and sums to 1); "
+                    "say --kind probabilities, or --kind logits if they are logits all the same"
+                )
+            logits = to_logits(batch.scores, self.kind or "logits", first_row=batch.start, trust=True)
             labels = np.zeros(0, np.int64) if batch.labels is None else batch.labels
             done = batch.start + len(logits)
             yield batch, ScoreBatch(logits, labels, None, np.arange(batch.start, done))
@@ -195,24 +214,24 @@ def _located(source: ScoreSource) -> Iterator[None]:
 @contextmanager
 def _directory(path: Path) -> Iterator[None]:
     """Make an output directory; take it away again if nothing came of it."""
-    created = not path.exists()
+    missing = [p for p in (path, *path.parents) if not p.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError(f"{path}: is a file; give a directory for the three outputs") from None
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path}: is a file, or below one; give a directory for the three outputs") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be made ({error.strerror}); choose another directory") from error
     try:
         yield
     except BaseException:
-        if created:
-            with suppress(OSError):
-                path.rmdir()
+        with suppress(OSError):
+            for made in missing:
+                made.rmdir()
         raise
 
 
 def _check_classes(calibrator: Calibrator, source: ScoreSource) -> None:
-    """Same classes in the same order; arrays and list columns, whose classes are bare numbers, by count alone."""
+    """The same classes; arrays and list columns, whose classes are bare numbers, by count alone."""
     fitted, found = calibrator.classes, source.classes
     if len(found) != len(fitted):
         raise InputError(
@@ -224,5 +243,5 @@ def _check_classes(calibrator: Calibrator, source: ScoreSource) -> None:
         i = next(i for i, (a, b) in enumerate(zip(found, fitted, strict=True)) if a != b)
         raise InputError(
             f"{source.path}: class {i} of the scores is {found[i]!r}, but {fitted[i]!r} in the calibrator; "
-            "put the columns in the calibrator's order"
+            "give scores of the classes it was fitted on, or choose their columns with --scores"
         )

@@ -15,8 +15,11 @@ The expression is the definition. `_kernels.run` replaces it by a compiled kerne
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from softly import _kernels
 from softly._arrays import Array, Axis, Empty, Rows, as_rows
@@ -47,8 +50,7 @@ def softmax(
     >>> softmax([2.0, 1.0, -1.0]).round(4)
     array([0.7054, 0.2595, 0.0351])
     """
-    rows = as_rows(scores, axis, temperature, where, empty, out)
-    return rows.restore(_kernels.run("softmax", rows, _softmax))
+    return _apply("softmax", _softmax, scores, axis, temperature, where, empty, out)
 
 
 def log_softmax(
@@ -70,8 +72,7 @@ def log_softmax(
     >>> float(log_softmax([0.0, -40.0])[0])
     -4.248354255291589e-18
     """
-    rows = as_rows(scores, axis, temperature, where, empty, out)
-    return rows.restore(_kernels.run("log_softmax", rows, _log_softmax))
+    return _apply("log_softmax", _log_softmax, scores, axis, temperature, where, empty, out)
 
 
 def logsumexp(
@@ -93,8 +94,7 @@ def logsumexp(
     >>> float(logsumexp([1000.0, 1000.0]))
     1000.6931471805599
     """
-    rows = as_rows(scores, axis, temperature, where, empty, out, reduces=True)
-    return rows.restore_reduced(_kernels.run("logsumexp", rows, _logsumexp))
+    return _apply("logsumexp", _logsumexp, scores, axis, temperature, where, empty, out, reduces=True)
 
 
 def sparsemax(
@@ -116,15 +116,21 @@ def sparsemax(
     >>> sparsemax([2.0, 1.0, -1.0])
     array([1., 0., 0.])
     """
-    rows = as_rows(scores, axis, temperature, where, empty, out)
-    return rows.restore(_kernels.run("sparsemax", rows, _sparsemax))
+    return _apply("sparsemax", _sparsemax, scores, axis, temperature, where, empty, out, half_in="float64")
+
+
+def _apply(operation: str, expression: Callable[[Rows], Array], *arguments: Any, **options: Any) -> Array:
+    """Checks, then the compiled kernel or the expression, then the caller's shape and dtype."""
+    with np.errstate(all="ignore"):
+        rows = as_rows(*arguments, **options)
+        return rows.restore(_kernels.run(operation, rows, expression))
 
 
 def _shifted(rows: Rows) -> tuple[Array, Array]:
     """x = (z - max z) / T with every limit in place, and max z / T, both with a last axis.
 
-    Rows whose largest score is +inf become 0 at those and -inf elsewhere. For a temperature so large that a finite
-    difference over it matters although the difference overflows, scores are scaled down before subtracting.
+    Rows whose largest score is +inf become 0 at those and -inf elsewhere. Above T = 1 scores and temperature are halved
+    first, so that a difference which overflows does not hide a quotient that does not.
     """
     xp, z = rows.xp, rows.scores
     if isinstance(rows.temperature, float):
@@ -135,7 +141,7 @@ def _shifted(rows: Rows) -> tuple[Array, Array]:
     at_infinity = top == math.inf
     z = xp.where(at_infinity, xp.where(z == math.inf, xp.zeros_like(z), xp.full_like(z, -math.inf)), z)
     finite_top = xp.where(xp.abs(top) == math.inf, xp.zeros_like(top), top)
-    scale = xp.where(t > 2.0**64, xp.full_like(t, 2.0**-64), xp.ones_like(t))
+    scale = xp.where(t > 1, xp.full_like(t, 0.5), xp.ones_like(t))
     d = z * scale - finite_top * scale
     x = xp.where(d == 0, xp.zeros_like(d), d / (t * scale))
     x = xp.where(z == -math.inf, z, x)

@@ -61,7 +61,7 @@ def to_logits(scores: NDArray[Any], kind: Kind, *, first_row: int = 0, trust: bo
     if not len(scores):
         return scores
     if kind == "logits":
-        if not trust and _look_like_probabilities(scores):
+        if not trust and look_like_probabilities(scores):
             raise InputError(
                 "scores look like probabilities (every row lies in [0, 1] and sums to 1) but kind is 'logits': "
                 "declare kind 'probabilities'; if they are logits all the same, add 1 to them: no map changes"
@@ -81,7 +81,8 @@ def to_logits(scores: NDArray[Any], kind: Kind, *, first_row: int = 0, trust: bo
     return logits
 
 
-def _look_like_probabilities(scores: NDArray[Any]) -> bool:
+def look_like_probabilities(scores: NDArray[Any]) -> bool:
+    """Whether every row lies in [0, 1] and sums to 1."""
     first = scores[0]  # most logits are told apart by one row
     if not ((first >= 0) & (first <= 1)).all():
         return False

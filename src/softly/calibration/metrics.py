@@ -118,20 +118,40 @@ class EvaluationStatistics:
             confidence=Tally.empty(2 * CELLS),
         )
 
-    def update(self, probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> None:
-        """Adds a batch of rows, as `evaluate` takes them; a batch that raises changes nothing."""
+    def update(
+        self,
+        probabilities: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        *,
+        label_log_probability: npt.NDArray[Any] | None = None,
+    ) -> None:
+        """Adds a batch of rows, as `evaluate` takes them; a batch that raises changes nothing.
+
+        label_log_probability: (rows,), for a log-loss that is exact also where the label's probability underflows;
+        default: the logarithm of that probability.
+        """
         with np.errstate(all="ignore"):
             array = numbers(probabilities)
             target = checked_labels(labels, len(array), self.classes, self.rows)
             check_probabilities(array, self.classes, self.rows)
             claim = array.dtype.type(CLAIM)  # in the precision of the data: 0.9 in float32 does claim 0.9
             for start, block in blocks(array):
-                self._add(block, target[start : start + len(block)], claim)
+                rows = slice(start, start + len(block))
+                log_p = None if label_log_probability is None else label_log_probability[rows]
+                self._add(block, target[rows], log_p, claim)
 
-    def _add(self, block: npt.NDArray[Any], labels: npt.NDArray[np.intp], claim: np.floating[Any]) -> None:
+    def _add(
+        self,
+        block: npt.NDArray[Any],
+        labels: npt.NDArray[np.intp],
+        log_p: npt.NDArray[Any] | None,
+        claim: np.floating[Any],
+    ) -> None:
         confidence, predicted, label_probability, squared_norm = outcomes(block, labels)
         hit = predicted == labels
-        log_loss = 0.0 - np.log(label_probability, dtype=np.float64)  # 0 - x: the sign of -0 has another cell
+        if log_p is None:
+            log_p = np.log(label_probability, dtype=np.float64)
+        log_loss = 0.0 - log_p.astype(np.float64)  # 0 - x: the sign of -0 has another cell
         finite = log_loss < np.inf
         brier = np.maximum(squared_norm - 2.0 * label_probability + 1.0, 0.0)
 
@@ -208,7 +228,7 @@ class EvaluationStatistics:
                 correct=float(claims.hits[1] / claims.rows[1]),
             ),
             confidence_histogram=tuple(histogram.tolist()),
-            exact=self.rows <= EXACT_ROWS,
+            exact=bool(self.kept),
             **errors._asdict(),
         )
 

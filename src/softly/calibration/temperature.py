@@ -29,6 +29,8 @@ _LAST_STEP = 1e-5  # Newton's error squares at each step: after this one it is a
 _FAR = 8.0  # a bracket wider than this factor, or a step beyond it, is not trusted
 _MAXIMUM_SCANS = 200
 
+_ORIGIN = Point(0.0, 0.0, 0.0, 0.0)
+
 Scan = Callable[[tuple[float, ...]], TemperatureStatistics]
 
 
@@ -60,7 +62,7 @@ class _Search:
 
     without_fold: int | None
     beta: float = 0.0
-    lower: Point = Point(0.0, 0.0, 0.0, 0.0)
+    lower: Point = _ORIGIN
     upper: Point | None = None
     newton_from_zero: float = math.nan
     status: Status | None = None
