@@ -17,10 +17,7 @@ import numpy.typing as npt
 from softly._errors import InputError
 from softly.calibration.evaluation import Claims, ClassRow, Estimate, Evaluation, ReliabilityBin
 from softly.calibration.outcomes import (
-    FloatArray,
-    IntArray,
     Outcomes,
-    Tally,
     blocks,
     check_probabilities,
     checked_labels,
@@ -38,6 +35,7 @@ from softly.calibration.reliability import (
     reliability_table,
     width_edges,
 )
+from softly.calibration.tallies import IntArray, Losses, Tally
 
 __all__ = [
     "Claims",
@@ -92,13 +90,12 @@ class EvaluationStatistics:
 
     classes: int
     rows: int = 0
-    infinite: int = 0  # rows of infinite log-loss, which `log_loss` leaves out
     labels: IntArray  # rows by class
     probability: Tally  # by class
     predicted: Tally  # confidence by predicted class, paired
     claimed: Tally  # confidence below and from CLAIM on, paired
-    log_loss: Tally  # by cell
-    brier: Tally  # by cell
+    log_loss: Losses
+    brier: Losses
     confidence: Tally  # by fixed cell, paired; takes over from `kept`, (confidence, hit), beyond EXACT_ROWS
     kept: list[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]] = field(default_factory=list)
 
@@ -113,8 +110,8 @@ class EvaluationStatistics:
             probability=Tally.empty(classes),
             predicted=Tally.empty(2 * classes),
             claimed=Tally.empty(4),
-            log_loss=Tally.empty(CELLS),
-            brier=Tally.empty(CELLS),
+            log_loss=Losses.empty(),
+            brier=Losses.empty(),
             confidence=Tally.empty(2 * CELLS),
         )
 
@@ -134,11 +131,14 @@ class EvaluationStatistics:
             array = numbers(probabilities)
             target = checked_labels(labels, len(array), self.classes, self.rows)
             check_probabilities(array, self.classes, self.rows)
+            log_p = label_log_probability
+            if log_p is not None and (np.shape(log_p) != (len(array),) or np.isnan(log_p).any()):
+                given = f"shape {np.shape(log_p)} or NaN given for {len(array)} rows"
+                raise InputError(f"label_log_probability: {given}; give one logarithm a row")
             claim = array.dtype.type(CLAIM)  # in the precision of the data: 0.9 in float32 does claim 0.9
             for start, block in blocks(array):
                 rows = slice(start, start + len(block))
-                log_p = None if label_log_probability is None else label_log_probability[rows]
-                self._add(block, target[rows], log_p, claim)
+                self._add(block, target[rows], None if log_p is None else log_p[rows], claim)
 
     def _add(
         self,
@@ -151,18 +151,15 @@ class EvaluationStatistics:
         hit = predicted == labels
         if log_p is None:
             log_p = np.log(label_probability, dtype=np.float64)
-        log_loss = 0.0 - log_p.astype(np.float64)  # 0 - x: the sign of -0 has another cell
-        finite = log_loss < np.inf
         brier = np.maximum(squared_norm - 2.0 * label_probability + 1.0, 0.0)
 
         self.rows += len(block)
-        self.infinite += len(block) - int(np.count_nonzero(finite))
         self.labels += np.bincount(labels, minlength=self.classes)
         self.probability.add_columns(block)
         self.predicted.add(2 * predicted + hit, confidence)
         self.claimed.add(2 * (confidence >= claim) + hit, confidence)
-        self.log_loss.add(_loss_cells(log_loss[finite]), log_loss[finite])
-        self.brier.add(_loss_cells(brier), brier)
+        self.log_loss.add(np.maximum(-log_p.astype(np.float64), 0.0))
+        self.brier.add(brier)
         self.kept.append((confidence, hit))
         self._settle()
 
@@ -207,16 +204,13 @@ class EvaluationStatistics:
         cells = self._cells()
         mass, width = equal_mass(cells, bins), equal_width(cells, bins)
         errors = calibration_errors(cells, mass, width, seed=for_errors, resamples=resamples)
-        log_loss, brier = self.log_loss.total() / self.rows, self.brier.total() / self.rows
         claims = self.claimed.pairs()
         histogram, _ = np.histogram(cells.confidence, width_edges(HISTOGRAM_BINS), weights=cells.rows)
         return Evaluation(
             rows=self.rows,
             classes=self.classes,
-            log_loss=mean_estimate(
-                np.inf if self.infinite else log_loss, self.log_loss, seed=for_log_loss, resamples=resamples
-            ),
-            brier=mean_estimate(brier, self.brier, seed=for_brier, resamples=resamples),
+            log_loss=mean_estimate(self.log_loss, seed=for_log_loss, resamples=resamples),
+            brier=mean_estimate(self.brier, seed=for_brier, resamples=resamples),
             mean_confidence=self.predicted.total() / self.rows,
             reliability=reliability_table(cells, mass),
             reliability_equal_width=reliability_table(cells, width),
@@ -259,8 +253,3 @@ class EvaluationStatistics:
             ClassRow(name=names[index], **dict(zip(columns, row, strict=True)))
             for index, row in zip(worst_first.tolist(), rows, strict=True)
         )
-
-
-def _loss_cells(loss: FloatArray) -> npt.NDArray[np.intp]:
-    """Cells of relative width 2**-8: the 16 bits that follow the sign of a float32."""
-    return (loss.astype(np.float32).view(np.uint32) >> 15).astype(np.intp)

@@ -1,23 +1,17 @@
-"""What rows are reduced to: outcomes, after checks, and tallies that add up to the same bits in any order."""
+"""Probabilities and labels, checked, and what each row of them is reduced to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from softly._errors import InputError
+from softly.calibration.tallies import BATCH, FloatArray, pieces
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
-BATCH = 65_536  # rows in a block, and values that a `Tally` takes at once
 BLOCK_VALUES = 1 << 22  # bounds temporary memory when there are many classes
-PIECE_VALUES = 1 << 15  # 256 KB of float64
-LOW_BITS = (1 << 36) - 1  # 58 - 22 bits, see `Tally`
 
 
 class Outcomes(NamedTuple):
@@ -39,15 +33,8 @@ def outcomes(probabilities: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Outco
     predicted = probabilities.argmax(axis=1)
     flat, first = probabilities.ravel(), np.arange(rows) * classes
     # einsum, because a matrix product would sum a row in an order that depends on the number of rows.
-    squared_norm = np.concatenate([np.einsum("ij,ij->i", part, part) for part in _pieces(probabilities)])
+    squared_norm = np.concatenate([np.einsum("ij,ij->i", part, part) for part in pieces(probabilities)])
     return Outcomes(flat[first + predicted], predicted, flat[first + labels], squared_norm)
-
-
-def _pieces(block: npt.NDArray[Any]) -> Iterator[FloatArray]:
-    """The rows of a block, as many at a time as stay in cache, in float64."""
-    step = max(1, PIECE_VALUES // block.shape[1])
-    for start in range(0, len(block), step):
-        yield block[start : start + step].astype(np.float64)
 
 
 def blocks(array: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
@@ -116,79 +103,3 @@ def checked_labels(labels: npt.ArrayLike, rows: int, classes: int, first_row: in
         row = wrong.argmax()
         raise InputError(f"labels: row {first_row + row} is {array[row]}; give class indices from 0 to {classes - 1}")
     return array.astype(np.intp)
-
-
-class Pairs(NamedTuple):
-    """A paired tally with misses and hits together: how many rows and hits at each place, and sums."""
-
-    rows: IntArray
-    hits: IntArray
-    sums: FloatArray
-
-
-@dataclass(eq=False, slots=True)
-class Tally:
-    """How many values in [0, 2**11) came to each place, and their sums: the same bits in any order, grouping.
-
-    A value is split into a multiple of 2**-22 and one of 2**-58; what is smaller is rounded off. Any sum of
-    2**16 such parts is exact in float64, and totals are integers, so that addition is associative.
-    """
-
-    count: IntArray
-    high: IntArray  # in units of 2**-22
-    low: IntArray  # in units of 2**-58, below one unit of `high`
-
-    @classmethod
-    def empty(cls, places: int) -> Tally:
-        """No values at any place."""
-        return cls(np.zeros(places, np.int64), np.zeros(places, np.int64), np.zeros(places, np.int64))
-
-    def add(self, place: npt.NDArray[np.intp], value: npt.NDArray[Any]) -> None:
-        """Adds each value at its place; at most BATCH values."""
-        high, low = _split(value)
-        places = len(self.count)
-        self.count += np.bincount(place, minlength=places)
-        self._add_parts(np.bincount(place, high, places), np.bincount(place, low, places))
-
-    def add_columns(self, values: npt.NDArray[Any]) -> None:
-        """Adds column i of `values` at place i."""
-        self.count += len(values)
-        for piece in _pieces(values):
-            high, low = _split(piece)
-            ones = np.ones(len(piece))
-            self._add_parts(ones @ high, ones @ low)
-
-    def _add_parts(self, high: npt.NDArray[Any], low: npt.NDArray[Any]) -> None:
-        self.low += (low * 2.0**58).astype(np.int64)
-        self.high += (high * 2.0**22).astype(np.int64) + (self.low >> 36)
-        self.low &= LOW_BITS
-
-    def __add__(self, other: Tally) -> Tally:
-        low = self.low + other.low
-        return Tally(self.count + other.count, self.high + other.high + (low >> 36), low & LOW_BITS)
-
-    def sums(self) -> FloatArray:
-        """The sum at each place."""
-        return self.high * 2.0**-22 + self.low * 2.0**-58
-
-    def total(self) -> float:
-        """The sum over all places, correctly rounded."""
-        return ((int(self.high.sum()) << 36) + int(self.low.sum())) / (1 << 58)
-
-    def pairs(self) -> Pairs:
-        """Of places 2 i (misses) and 2 i + 1 (hits), i in order."""
-        whole = Tally(*(part[::2] for part in (self.count, self.high, self.low)))
-        hits = Tally(*(part[1::2] for part in (self.count, self.high, self.low)))
-        both = whole + hits
-        return Pairs(both.count, hits.count, both.sums())
-
-
-def _split(value: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray]:
-    """`value` as a multiple of 2**-22 plus a multiple of 2**-58."""
-    # Adding 1.5 * 2**(52 - b) and taking it away rounds to a multiple of 2**-b.
-    high: FloatArray = np.add(value, 1.5 * 2**30, dtype=np.float64)
-    high -= 1.5 * 2**30
-    low: FloatArray = value - high
-    low += 1.5 * 2**-6
-    low -= 1.5 * 2**-6
-    return high, low

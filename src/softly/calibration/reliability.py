@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from softly.calibration.evaluation import Estimate, ReliabilityBin
-from softly.calibration.outcomes import FloatArray, IntArray, Tally
+from softly.calibration.tallies import FloatArray, IntArray, Losses
 
 # Resampling draws groups of neighbouring cells, each within one bin. What is lost, the spread of confidence
 # among a thousandth of the rows, is small beside the chance of a hit.
@@ -178,15 +178,20 @@ def calibration_errors(
     )
 
 
-def mean_estimate(value: float, losses: Tally, *, seed: np.random.SeedSequence, resamples: int) -> Estimate:
-    """A mean with its percentile interval, resampling cells of like losses; infinite if `value` is."""
+def mean_estimate(losses: Losses, *, seed: np.random.SeedSequence, resamples: int) -> Estimate:
+    """A mean with its percentile interval, resampling cells of like losses; infinite if any loss is.
+
+    A cell stands for its losses by its middle; what that shifts is taken back by the exact mean.
+    """
+    rows = int(losses.count.sum())
+    value = losses.total() / rows
     if np.isinf(value):
         return Estimate(value=value, low=value, high=value)
-    used = losses.count > 0
-    count, rows = losses.count[used], int(losses.count.sum())
-    drawn = np.random.default_rng(seed).multinomial(rows, count / rows, size=resamples)
-    low, high = np.quantile(drawn @ (losses.sums()[used] / count) / rows, (0.025, 0.975)).tolist()
-    return _around(value, low, high)
+    used = np.flatnonzero(losses.count)
+    share, middle = losses.count[used] / rows, losses.middle(used)
+    drawn = np.random.default_rng(seed).multinomial(rows, share, size=resamples) / rows
+    low, high = (value + np.quantile((drawn - share) @ middle, (0.025, 0.975))).tolist()
+    return _around(value, max(low, 0.0), high)
 
 
 def _ece_estimate(estimate: FloatArray, drawn: FloatArray, by_chance: FloatArray) -> Estimate:
