@@ -28,7 +28,8 @@ constexpr long parallel_elements = 1 << 16;
 PyArrayObject* as_array(PyObject* object, int type, const char* name) {
     if (PyArray_Check(object)) {
         auto* array = reinterpret_cast<PyArrayObject*>(object);
-        if (PyArray_ISCARRAY_RO(array) && (type < 0 || PyArray_TYPE(array) == type)) return array;
+        const bool fits = type < 0 || PyArray_EquivTypenums(PyArray_TYPE(array), type);
+        if (PyArray_ISCARRAY_RO(array) && fits) return array;
     }
     PyErr_Format(PyExc_TypeError, "%s must be a C-contiguous, aligned, native array of its type, got %R", name,
                  reinterpret_cast<PyObject*>(Py_TYPE(object)));

@@ -252,7 +252,7 @@ def test_bad_input_is_named(scores, labels, options, message):
         softly.fit_calibrator(scores, labels, **options)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint64])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint64, np.longlong])
 def test_labels_of_every_integer_dtype(dtype):
     scores, labels = draw(100, 4, 1.5)
     assert softly.fit_calibrator(scores, labels.astype(dtype)) == softly.fit_calibrator(scores, labels)

@@ -1,0 +1,147 @@
+"""The package as such: its public names, its imports, its examples, its skeleton."""
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import softly
+
+PUBLIC = [
+    "Calibrator",
+    "CalibrationReport",
+    "DegenerateFitWarning",
+    "Evaluation",
+    "EvaluationStatistics",
+    "InputError",
+    "TemperatureStatistics",
+    "apply_file",
+    "calibrate_file",
+    "evaluate",
+    "evaluate_file",
+    "fit_calibrator",
+    "log_softmax",
+    "logsumexp",
+    "softmax",
+    "sparsemax",
+    "which",
+]
+ROOT = Path(__file__).parent.parent
+
+
+def modules():
+    return sorted(m.name for m in pkgutil.walk_packages(softly.__path__, "softly.") if "__main__" not in m.name)
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_public_names_are_those_listed_and_all_exist():
+    assert sorted(softly.__all__) == sorted(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(softly, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'softmaxx'"):
+        softly.softmaxx  # noqa: B018
+
+
+def test_the_version_is_the_projects():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert softly.__version__ == project["version"]
+
+
+def test_importing_softly_imports_no_framework_and_not_even_numpy():
+    loaded = python("import sys, softly; print(*sys.modules)").stdout.split()
+    assert "softly" in loaded
+    assert not {"numpy", "torch", "jax", "pyarrow", "click", "rich", "jinja2"} & set(loaded)
+
+
+def test_using_the_maps_imports_no_framework_that_the_caller_has_not():
+    use = "softly.softmax(numpy.ones(3)); softly.fit_calibrator([[1.0, 2], [1, 3]], [0, 1])"
+    loaded = set(python(f"import sys, numpy, softly; {use}; print(*sys.modules)").stdout.split())
+    assert "softly.maps" in loaded
+    assert not {"torch", "jax", "pyarrow", "click", "rich", "jinja2"} & loaded
+
+
+def test_the_proof_about_imports_can_fail():
+    assert "json" in python("import sys, softly, json; print(*sys.modules)").stdout.split()
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings_run(name):
+    if name.startswith("softly.files"):
+        pytest.skip("its examples need files; tests/test_files_*.py run the like")
+    found = doctest.testmod(importlib.import_module(name), extraglobs={"softly": softly})
+    assert found.failed == 0
+
+
+def test_the_readme_example_runs():
+    text = (ROOT / "README.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_which_says_what_runs():
+    import numpy as np
+
+    from softly import _kernels
+
+    said = softly.which("softmax", np.ones((2, 3), np.float32))
+    if _kernels.core is None:
+        assert said == "softmax float32: array expression"
+    else:
+        assert said == (
+            f"softmax float32: compiled core, {_kernels.core.active_target()}, {_kernels.core.threads()} threads"
+        )
+    assert softly.which("sparsemax") == "sparsemax float64: array expression"
+
+
+@pytest.mark.parametrize("operation", ["softmax", "log_softmax", "logsumexp"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_core_takes_the_calls_that_it_should(operation, dtype, monkeypatch):
+    import numpy as np
+
+    from softly import _kernels
+
+    if _kernels.core is None:
+        pytest.skip("no compiled core")
+    kernel, calls = _kernels.TABLE[operation, "cpu", dtype], []
+    monkeypatch.setitem(_kernels.TABLE, (operation, "cpu", dtype), lambda *a: calls.append(1) or kernel(*a))
+    scores = np.ones((4, 6), dtype)
+    function = getattr(softly, operation)
+    for call in (
+        lambda: function(scores),
+        lambda: function(scores.T, axis=0),
+        lambda: function(scores[:, ::2], temperature=2.0, where=scores[:, ::2] > 0),
+        lambda: function(scores, temperature=np.arange(4.0)),
+    ):
+        calls.clear()
+        call()
+        assert calls == [1]
+
+
+def test_without_the_core_everything_still_runs():
+    code = (
+        "import os; os.environ['SOFTLY_TARGET'] = 'none'\n"
+        "import softly\n"
+        "from softly import _kernels\n"
+        "assert _kernels.core is None and 'SOFTLY_TARGET=none' in _kernels.why_no_core\n"
+        "fitted = softly.fit_calibrator([[4.0, 0], [3, 0], [2, 0]], [0, 0, 1])\n"
+        "print(softly.softmax([2.0, 1.0, -1.0]).round(4), fitted.temperature)"
+    )
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[0.7054 0.2595 0.0351] 2.518")
+
+
+def test_a_target_that_is_not_there_is_an_import_error_that_lists_those_that_are():
+    code = "import os; os.environ['SOFTLY_TARGET'] = 'sse9'; import softly; softly.softmax"
+    done = python(code)
+    assert "ImportError: SOFTLY_TARGET=sse9 is not available here; available: " in done.stderr
+    assert "none" in done.stderr
