@@ -191,9 +191,7 @@ def test_doctor_says_what_there_is(capsys):
 )
 def test_doctor_without_the_core(target, status, said):
     environment = {**os.environ, "SOFTLY_TARGET": target}
-    done = subprocess.run(
-        [sys.executable, "-m", "softly", "doctor"], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "softly", "doctor"], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (status, "")
     assert said in " ".join(done.stdout.split())
 
