@@ -44,10 +44,15 @@ class Rows:
         """Whether the scores are a NumPy array."""
         return self.xp is np
 
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether the rows stand as in the caller's scores: the last axis alone is reduced."""
+        return self.axes == (len(self.shape) - 1,)
+
     def restore(self, result: Array) -> Array:
         """The result, (*batch, n) or reduced (*batch), in the caller's shape and dtype, in `out` if there is one."""
         axes, ndim = self.axes, len(self.shape)
-        if not self.reduces and axes != (ndim - 1,):
+        if not (self.reduces or self.is_laid_out):
             order = [i for i in range(ndim) if i not in axes] + list(axes)
             result = self.xp.reshape(result, tuple(self.shape[i] for i in order))
             result = self.xp.permute_dims(result, tuple(order.index(i) for i in range(ndim)))
@@ -102,10 +107,7 @@ def as_rows(
 
 def _as_array(value: Any, name: str) -> tuple[ModuleType, Array]:
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a masked array, whose mask would be ignored: pass {name}.data and where=~{name}.mask "
-            "(for a masked array x: where=~x.mask)"
-        )
+        raise TypeError(f"{name} is a masked array x, whose mask would be ignored: pass x.data and where=~x.mask")
     if isinstance(value, np.ndarray | np.generic) or not is_array_api_obj(value):
         value = np.asarray(value)
         return np, value

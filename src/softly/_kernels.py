@@ -37,9 +37,6 @@ TABLE: dict[tuple[str, str, str], Callable[..., Any]] = (
     else {}
 )
 
-# The result of a reduction has no last axis; a map may write where its scores stand.
-_REDUCTIONS = ("logsumexp",)
-
 
 def find(operation: str, scores: Array) -> Callable[..., Any] | None:
     """The kernel for these scores (a NumPy array), or None where the expression runs."""
@@ -58,12 +55,7 @@ def run(operation: str, rows: Rows, expression: Callable[[Rows], Array]) -> Arra
     if not isinstance(temperature, float):
         temperature = np.require(temperature, np.float64, ["C", "A"])
     out = rows.out
-    direct = (
-        out is not None
-        and out.dtype == scores.dtype
-        and out.flags.carray
-        and (operation in _REDUCTIONS or out.shape == scores.shape)
-    )
+    direct = out is not None and out.dtype == scores.dtype and out.flags.carray and (rows.reduces or rows.is_laid_out)
     return kernel(scores, temperature, EMPTY_CODES[rows.empty], out if direct else None)
 
 
