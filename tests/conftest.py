@@ -1,10 +1,14 @@
 """Data that several tests share."""
 
+import signal
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# A background job of a shell starts with SIGINT ignored, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
