@@ -26,7 +26,7 @@ print(json.dumps([peak, report.calibrator.temperature, report.after.rows]))
 
 
 def batches():
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     for _ in range(ROWS // BATCH):
         scores = (3 * rng.normal(size=(BATCH, CLASSES))).astype(np.float32)
         yield scores, np.argmax(scores / 2 + rng.gumbel(size=scores.shape), axis=1)
