@@ -51,7 +51,7 @@ struct Target {
     const Kernels* kernels;
     bool available;
 };
-// Best first; kernels_active is the one in use.
+// Best first.
 const Target* targets(int* count);
 const Kernels* select_target(const char* name);  // null name: the best; null result: not available
 

@@ -77,8 +77,11 @@ INLINE bool block_values(const TemperatureProblem& problem, long start, int coun
         usable &= transpose(rows, problem.classes, gaps);
         for (int lane = 0; lane < tile_rows; ++lane) {
             const long row = start + (at + lane < count ? at + lane : count - 1);
-            label_gap[lane] = gaps[problem.labels[row] * tile_rows + lane];
-            usable &= label_gap[lane] > -__builtin_inf();
+            // Checked before, but another thread may have written since.
+            const unsigned long long label = (unsigned long long)problem.labels[row];
+            const bool valid = label < (unsigned long long)problem.classes;
+            label_gap[lane] = gaps[(valid ? label : 0) * tile_rows + lane];
+            usable &= valid && label_gap[lane] > -__builtin_inf();
             values[at + lane] = -label_gap[lane];
         }
         for (int m = 0; m < problem.betas; ++m)

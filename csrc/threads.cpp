@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <new>
 #include <thread>
 
 namespace softly {
@@ -48,34 +49,42 @@ int count_threads() {
     return std::clamp(count, 1, 256);
 }
 
+struct Task {
+    Piece piece;
+    const void* body;
+    long count, grain;
+};
+
 class Pool {
   public:
+    // As many helpers as can be had; with none, run() does all of it. Never destroyed: helpers use it to the end.
     explicit Pool(int helpers) {
-        for (int i = 0; i < helpers; ++i) std::thread([this] { work(); }).detach();
+        try {
+            for (int i = 0; i < helpers; ++i) std::thread([this] { work(); }).detach();
+        } catch (...) {
+        }
     }
 
-    void run(long count, long grain, const std::function<void(long, long)>& body) {
+    void run(const Task& task) {
         {
             const std::lock_guard lock(mutex_);
-            body_ = &body;
-            count_ = count;
-            grain_ = grain;
+            task_ = &task;
             next_ = 0;
             ++round_;
         }
         start_.notify_all();
-        take_pieces(body, count, grain);
+        take_pieces(task);
         std::unique_lock lock(mutex_);
-        body_ = nullptr;  // a helper that wakes late finds nothing to do
+        task_ = nullptr;  // a helper that wakes late finds nothing to do
         done_.wait(lock, [this] { return running_ == 0; });
     }
 
   private:
-    void take_pieces(const std::function<void(long, long)>& body, long count, long grain) {
+    void take_pieces(const Task& task) {
         for (;;) {
-            const long begin = next_.fetch_add(grain);
-            if (begin >= count) return;
-            body(begin, std::min(count, begin + grain));
+            const long begin = next_.fetch_add(task.grain);
+            if (begin >= task.count) return;
+            task.piece(task.body, begin, std::min(task.count, begin + task.grain));
         }
     }
 
@@ -86,12 +95,11 @@ class Pool {
             std::unique_lock lock(mutex_);
             start_.wait(lock, [&] { return round_ != seen; });
             seen = round_;
-            if (!body_) continue;
-            const auto& body = *body_;
-            const long count = count_, grain = grain_;
+            if (!task_) continue;
+            const Task& task = *task_;  // lives until running_ is 0 again
             ++running_;
             lock.unlock();
-            take_pieces(body, count, grain);
+            take_pieces(task);
             lock.lock();
             if (--running_ == 0) done_.notify_one();
         }
@@ -105,14 +113,13 @@ class Pool {
 
     std::mutex mutex_;
     std::condition_variable start_, done_;
-    const std::function<void(long, long)>* body_ = nullptr;
-    long count_ = 0, grain_ = 0;
+    const Task* task_ = nullptr;
     std::atomic<long> next_{0};
     std::atomic<unsigned long> round_{0};
     int running_ = 0;
 };
 
-// Never destroyed: its threads may outlive static objects. After fork the child has no threads, so it forgets the
+// After fork the child has no threads, so it forgets the
 // pool (and a lock that the parent held) and makes its own at its first large call.
 Pool* pool = nullptr;
 std::atomic_flag busy = ATOMIC_FLAG_INIT;
@@ -129,23 +136,18 @@ int thread_count() {
     return count;
 }
 
-void parallel_for(long count, long grain, const std::function<void(long, long)>& body) {
+void run_pieces(long count, long grain, Piece piece, const void* body) {
+    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+    (void)registered;
     if (count <= grain || thread_count() == 1 || busy.test_and_set(std::memory_order_acquire)) {
-        body(0, count);
+        piece(body, 0, count);
         return;
     }
-    if (!pool) {
-        static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
-        (void)registered;
-        try {
-            pool = new Pool(thread_count() - 1);
-        } catch (...) {  // no more threads to be had: this one does it
-            busy.clear(std::memory_order_release);
-            body(0, count);
-            return;
-        }
-    }
-    pool->run(count, grain, body);
+    if (!pool) pool = new (std::nothrow) Pool(thread_count() - 1);
+    if (pool)
+        pool->run({piece, body, count, grain});
+    else
+        piece(body, 0, count);
     busy.clear(std::memory_order_release);
 }
 

@@ -12,7 +12,8 @@ import pytest
 from files_examples import SUFFIXES, copy, names_in, save
 
 from softly._errors import InputError
-from softly.files import Batch, TableWriter, atomic_write, check_output, open_scores
+from softly.files import Batch, TableWriter, atomic_write, check_output, open_scores, replacing
+from softly.files.writing import _unnamed
 
 # ---- where a file may stand
 
@@ -192,9 +193,23 @@ def test_kill_9_leaves_no_half_written_file(suffix: str, tmp_path: Path) -> None
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert (tmp_path / f"out{suffix}").read_bytes() == b"before"
-    (left,) = set(names_in(tmp_path)) - {f"in{suffix}", f"out{suffix}"}
-    assert left.startswith(f".out{suffix}.")
-    assert left.endswith(".tmp")
+    left = set(names_in(tmp_path)) - {f"in{suffix}", f"out{suffix}"}
+    if _unnamed(tmp_path) is None:  # a file system without files that have no name
+        assert all(name.startswith(f".out{suffix}.") and name.endswith(".tmp") for name in left)
+    else:
+        assert left == set()
+
+
+def test_without_unnamed_files_all_goes_by_a_temporary_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softly.files.writing._unnamed", lambda directory: None)
+    atomic_write(tmp_path / "a.txt", "one", overwrite=False)
+    assert names_in(tmp_path) == ["a.txt"]
+    interrupted = replacing(tmp_path / "a.txt", overwrite=True)
+    interrupted.__enter__().write(b"two")
+    (name,) = set(names_in(tmp_path)) - {"a.txt"}
+    assert name.endswith(".tmp")
+    assert not interrupted.__exit__(RuntimeError, RuntimeError(), None)
+    assert (names_in(tmp_path), (tmp_path / "a.txt").read_text()) == (["a.txt"], "one")
 
 
 def test_control_c_leaves_no_trace(tmp_path: Path) -> None:

@@ -463,9 +463,9 @@ def test_bad_options_are_named(options, message):
     "probabilities", [GOOD.astype(object), GOOD.astype(str), GOOD.astype(complex), np.ma.masked_array(GOOD)]
 )
 def test_what_is_not_plain_numbers_is_a_type_error(probabilities):
-    with pytest.raises(TypeError, match="probabilities: "):
+    with pytest.raises(TypeError, match="probabilities"):
         evaluate(probabilities, [0, 1, 2])
-    with pytest.raises(TypeError, match="labels: masked"):
+    with pytest.raises(TypeError, match="labels is a masked array"):
         evaluate(GOOD, np.ma.masked_array([0, 1, 2]))
 
 

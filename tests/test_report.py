@@ -16,6 +16,7 @@ import pytest
 
 from softly.calibration import Calibrator, evaluate, fit_calibrator
 from softly.calibration.evaluation import Claims, Estimate, Evaluation
+from softly.calibration.temperature import temperature_interval
 from softly.report import CalibrationReport, reliability_pair
 from softly.report.figures import confidence_histogram, number, percent, reliability_diagram
 from softly.report.summary import clearly_lower, shorten
@@ -66,7 +67,8 @@ def report(before: Evaluation, after: Evaluation, **changes: Any) -> Calibration
     """A report on a calibrator at T = 2 with these `changes` to it."""
     z, labels = drawn(3)
     classes = tuple(row.name for row in before.per_class)
-    calibrator = replace(fit_calibrator(z, labels), classes=classes, temperature=2.0, interval=(1.9, 2.1))
+    calibrator = replace(fit_calibrator(z, labels), classes=classes, temperature=2.0)
+    calibrator = replace(calibrator, standard_error=0.05, interval=temperature_interval(2.0, 0.05))
     return CalibrationReport(
         source="scores.parquet",
         rows=before.rows,

@@ -97,21 +97,31 @@ def as_rows(
     result_shape = kept if reduces else shape
     if out is not None:
         _check_out(out, xp, given, result_shape, dtype)
-        if not isinstance(checked, float) and np.may_share_memory(checked, out):
-            checked = checked.copy()
     rows = Rows(xp, scores, checked, empty, dtype, shape, axes, reduces, out)
     if empty == "raise":
         _raise_if_empty(rows)
     return rows
 
 
-def _as_array(value: Any, name: str) -> tuple[ModuleType, Array]:
+def plain_array(value: Any, name: str) -> np.ndarray[Any, Any]:
+    """A NumPy array of what the caller passed; bfloat16 as float32, torch tensors without their graph.
+
+    TypeError for masked arrays, whose mask would be lost.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array x, whose mask would be ignored: pass x.data and where=~x.mask")
-    if isinstance(value, np.ndarray | np.generic) or not is_array_api_obj(value):
-        value = np.asarray(value)
-        return np, value
-    return array_namespace(value), value
+    if "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor):
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":
+            value = value.float()
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _as_array(value: Any, name: str) -> tuple[ModuleType, Array]:
+    if is_array_api_obj(value) and not isinstance(value, np.ndarray | np.generic):
+        return array_namespace(value), value
+    return np, plain_array(value, name) if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
 
 
 def _dtypes(xp: ModuleType, scores: Array, half_in: str) -> tuple[Any, Any]:
@@ -149,7 +159,7 @@ def _normalise_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
 
 
 def _as_mask(xp: ModuleType, where: Array, shape: tuple[int, ...]) -> Array:
-    mask = np.asarray(where) if xp is np else xp.asarray(where)
+    mask = _as_array(where, "where")[1] if xp is np else xp.asarray(where)
     if mask.dtype != (np.dtype(bool) if xp is np else xp.bool):
         raise TypeError(f"where has dtype {mask.dtype}: pass a boolean mask, True = possible")
     try:
@@ -163,7 +173,10 @@ def _as_mask(xp: ModuleType, where: Array, shape: tuple[int, ...]) -> Array:
 def check_temperature(temperature: Any, xp: ModuleType, batch: tuple[int, ...], dtype: Any) -> Any:
     """A float, or an array of the batch's shape; ValueError for a negative or NaN temperature or another shape."""
     if isinstance(temperature, int | float | np.floating | np.integer) and not isinstance(temperature, bool):
-        value = float(temperature)
+        try:
+            value = float(temperature)
+        except OverflowError:  # an integer beyond the floats
+            value = math.inf if temperature > 0 else -math.inf
         if not value >= 0:
             raise InputError(f"temperature={value} is not a temperature: it must be >= 0 (0 and inf are limits)")
         return value + 0.0  # -0 is 0
@@ -174,7 +187,9 @@ def check_temperature(temperature: Any, xp: ModuleType, batch: tuple[int, ...], 
         array = array.astype(np.float64, copy=False)
     else:
         array = xp.astype(xp.asarray(array), dtype, copy=False)
-    if _is_readable(array) and bool(xp.any(~(array >= 0))):
+    if not _is_readable(array):
+        array = xp.where(array >= 0, array, xp.asarray(math.nan, dtype=array.dtype))
+    elif bool(xp.any(~(array >= 0))):
         bad = float(xp.reshape(array, (-1,))[xp.argmax(xp.astype(xp.reshape(~(array >= 0), (-1,)), xp.int32))])
         raise InputError(f"temperature contains {bad}: every temperature must be >= 0 (0 and inf are limits)")
     try:
@@ -194,7 +209,7 @@ def _is_readable(array: Array) -> bool:
 
 
 def _check_out(out: Any, xp: ModuleType, scores: Array, shape: tuple[int, ...], dtype: Any) -> None:
-    if xp is not np or not isinstance(out, np.ndarray):
+    if xp is not np or not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise InputError(f"out is for NumPy arrays only, got {type(out).__name__} with scores of {xp.__name__}")
     if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
         raise InputError(

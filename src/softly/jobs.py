@@ -6,8 +6,9 @@ Every job reads its source in batches, so memory does not grow with the rows.
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from softly.calibration.engines import ScoreBatch, fit_stream, fold_of_rows
 from softly.calibration.evaluation import Evaluation
 from softly.calibration.kinds import Kind, look_like_probabilities, to_logits
 from softly.calibration.metrics import EvaluationStatistics
-from softly.files import ScoreSource, TableWriter, atomic_write, check_output, open_scores
+from softly.files import ScoreSource, TableWriter, check_output, open_scores, replacing
 from softly.files.sources import Batch
 from softly.maps import log_softmax, softmax
 from softly.report import CalibrationReport
@@ -70,40 +71,45 @@ def calibrate_file(
         raise InputError(f"folds={folds} is not in 2..255")
     if seed < 0:
         raise InputError(f"seed={seed} is negative: give 0 or more")
-    directory = Path(out)
-    with _directory(directory):
+    directory = _checked_path(out, "out")
+    with _directory(directory), ExitStack() as files:
         source = open_scores(path, label=label, scores=scores, classes=classes)
         outputs = Outputs.of(directory, source)
         for output in outputs:
+            _refuse_among_inputs(source, output)
             check_output(output, overwrite=overwrite)
         stream = _FileStream(source, kind, progress)
         with _located(source):
             fit, *without_fold = fit_stream(stream, folds=folds, seed=seed)
             temperatures = np.array([fold_fit.temperature for fold_fit in without_fold])
             before, after = (EvaluationStatistics.empty(len(source.classes)) for _ in range(2))
-            with TableWriter(outputs.probabilities, source, overwrite=overwrite) as writer:
-                for batch, rows in stream.pairs("evaluating and writing", with_table=True):
-                    held_out = temperatures[fold_of_rows(rows.numbers, folds, seed)]
-                    _tally(before, rows, 1.0)
-                    _tally(after, rows, held_out)
-                    writer.write(batch, softmax(rows.scores, temperature=fit.temperature))
-                calibrator = from_fit(fit, kind or "logits", source.classes)
-                report = CalibrationReport(
-                    source=Path(path).name,
-                    rows=fit.rows,
-                    classes=source.classes,
-                    kind=calibrator.kind,
-                    folds=folds,
-                    seed=seed,
-                    calibrator=calibrator,
-                    before=before.evaluation(seed=seed, classes=source.classes),
-                    after=after.evaluation(seed=seed, classes=source.classes),
-                    created=datetime.date.today().isoformat(),
-                    version=__version__,
-                )
-                page = report.to_html()
-        atomic_write(outputs.calibrator, calibrator.to_json(), overwrite=overwrite)
-        atomic_write(outputs.report, page, overwrite=overwrite)
+            # All three are written before the first gets its name.
+            calibrator_file = files.enter_context(replacing(outputs.calibrator, overwrite=overwrite))
+            report_file = files.enter_context(replacing(outputs.report, overwrite=overwrite))
+            writer = files.enter_context(TableWriter(outputs.probabilities, source, overwrite=overwrite))
+            for batch, rows in stream.pairs("evaluating and writing", with_table=True):
+                held_out = temperatures[fold_of_rows(rows.numbers, folds, seed)]
+                _tally(before, rows, 1.0)
+                _tally(after, rows, held_out)
+                writer.write(batch, softmax(rows.scores, temperature=fit.temperature))
+        calibrator = from_fit(fit, kind or "logits", source.classes)
+        report = CalibrationReport(
+            source=Path(path).name,
+            rows=fit.rows,
+            classes=source.classes,
+            kind=calibrator.kind,
+            folds=folds,
+            seed=seed,
+            calibrator=calibrator,
+            before=before.evaluation(seed=seed, classes=source.classes),
+            after=after.evaluation(seed=seed, classes=source.classes),
+            created=datetime.date.today().isoformat(),
+            version=__version__,
+            fold_statuses=tuple(fold_fit.status for fold_fit in without_fold),
+        )
+        for file, text in ((calibrator_file, calibrator.to_json()), (report_file, report.to_html())):
+            file.write(text.encode())
+            file.flush()
     return report
 
 
@@ -113,18 +119,27 @@ def apply_file(
     *,
     out: str | Path,
     scores: str | None = None,
+    classes: Sequence[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Write `path` with calibrated probabilities p_<class> added to `out`, in the same format; returns the rows."""
+    """Write `path` with calibrated probabilities p_<class> added to `out`, in the same format; returns the rows.
+
+    The columns' names, or `classes`, must be the calibrator's in any order; columns that are bare numbers (0, 1, ...)
+    get its names.
+    """
+    output = _checked_path(out, "out")
     calibrator = load_calibrator(calibrator_path)
-    source = open_scores(path, scores=scores, labels_required=False)
-    if source.classes != calibrator.classes and set(source.classes) == set(calibrator.classes):
+    source = open_scores(path, scores=scores, classes=classes, labels_required=False)
+    same = set(source.classes) == set(calibrator.classes)
+    numbered = source.classes == tuple(map(str, range(len(calibrator.classes))))
+    if source.classes != calibrator.classes and (same or numbered):
         source = open_scores(path, scores=scores, classes=calibrator.classes, labels_required=False)
     _check_classes(calibrator, source)
-    stream = _FileStream(source, calibrator.kind, progress)
+    _refuse_among_inputs(source, output)
+    stream = _FileStream(source, calibrator.kind, progress, trust=False)
     rows = 0
-    with _located(source), TableWriter(Path(out), source, overwrite=overwrite) as writer:
+    with _located(source), TableWriter(output, source, overwrite=overwrite) as writer:
         for batch, logits in stream.pairs("applying", with_table=True):
             writer.write(batch, softmax(logits.scores, temperature=calibrator.temperature))
             rows += len(logits.scores)
@@ -170,14 +185,25 @@ def _tally(statistics: EvaluationStatistics, rows: ScoreBatch, temperature: Any)
     """Add softmax(scores / temperature) of a batch, its log-loss exact where a probability underflows."""
     log_p = log_softmax(rows.scores, temperature=temperature)[np.arange(len(rows.labels)), rows.labels]
     p = softmax(rows.scores, temperature=temperature)
-    statistics.update(p, rows.labels, label_log_probability=log_p)
+    try:
+        statistics.update(p, rows.labels, label_log_probability=log_p)
+    except InputError:
+        impossible = ~p.any(axis=1)
+        if impossible.any():
+            raise RowError(
+                int(rows.numbers[impossible.argmax()]), "every score is -inf, so that nothing is possible: mend the row"
+            ) from None
+        raise
 
 
 class _FileStream:
     """A source of files as logits, scan by scan."""
 
-    def __init__(self, source: ScoreSource, kind: Kind | None, progress: Progress | None) -> None:
-        self.source, self.kind, self.progress = source, kind, progress
+    def __init__(
+        self, source: ScoreSource, kind: Kind | None, progress: Progress | None, *, trust: bool = True
+    ) -> None:
+        self.source, self.kind, self.progress = source, kind or "logits", progress
+        self.questioned = kind is None or (kind == "logits" and not trust)
 
     @property
     def rows(self) -> int | None:
@@ -187,19 +213,22 @@ class _FileStream:
         return (rows for _, rows in self.pairs(stage))
 
     def pairs(self, stage: str, *, with_table: bool = False) -> Iterator[tuple[Batch, ScoreBatch]]:
-        """Each batch as it stands in the file, and as logits."""
+        """Each batch as it stands in the file, and as logits; at the end of the first scan, are they logits at all?"""
+        suspicious, done = self.questioned, 0
         for batch in self.source.batches(with_table=with_table):
-            if self.kind is None and batch.start == 0 and look_like_probabilities(batch.scores):
-                raise InputError(
-                    f"{self.source.path}: scores look like probabilities (every row lies in [0, 1] and sums to 1); "
-                    "say --kind probabilities, or --kind logits if they are logits all the same"
-                )
-            logits = to_logits(batch.scores, self.kind or "logits", first_row=batch.start, trust=True)
+            suspicious = suspicious and look_like_probabilities(batch.scores)
+            logits = to_logits(batch.scores, self.kind, first_row=batch.start, trust=True)
             labels = np.zeros(0, np.int64) if batch.labels is None else batch.labels
             done = batch.start + len(logits)
             yield batch, ScoreBatch(logits, labels, None, np.arange(batch.start, done))
             if self.progress:
                 self.progress(stage, done, self.source.rows)
+        if suspicious and done > 1:
+            raise InputError(
+                f"{self.source.path}: scores look like probabilities (all lie in [0, 1]; several columns sum to 1); "
+                "calibrate and evaluate take --kind probabilities, or --kind logits if logits they are"
+            )
+        self.questioned = False
 
 
 @contextmanager
@@ -230,18 +259,32 @@ def _directory(path: Path) -> Iterator[None]:
         raise
 
 
+def _checked_path(path: str | Path, name: str) -> Path:
+    if not os.fspath(path):
+        raise InputError(f"{name} is empty; give a path")
+    return Path(path)
+
+
+def _refuse_among_inputs(source: ScoreSource, output: Path) -> None:
+    """An output among the Parquet files of a directory or pattern would be an input of the next run."""
+    target = Path(os.path.realpath(output))
+    directory = source.path.is_dir() and target.parent == Path(os.path.realpath(source.path))
+    pattern = not source.path.exists() and Path(os.path.abspath(output)).match(os.path.abspath(source.path))
+    if directory or pattern:
+        raise InputError(f"{output}: would stand among its own inputs, {source.path}; choose another place")
+
+
 def _check_classes(calibrator: Calibrator, source: ScoreSource) -> None:
-    """The same classes; arrays and list columns, whose classes are bare numbers, by count alone."""
+    """The same classes; by count alone if the calibrator was fitted on classes that are bare numbers."""
     fitted, found = calibrator.classes, source.classes
     if len(found) != len(fitted):
         raise InputError(
             f"{source.path}: {len(found)} classes of scores, but the calibrator was fitted on {len(fitted)}; "
             "choose its columns with --scores"
         )
-    numbered = tuple(map(str, range(len(fitted))))
-    if found != fitted and numbered not in (found, fitted):
+    if found != fitted and fitted != tuple(map(str, range(len(fitted)))):
         i = next(i for i, (a, b) in enumerate(zip(found, fitted, strict=True)) if a != b)
         raise InputError(
             f"{source.path}: class {i} of the scores is {found[i]!r}, but {fitted[i]!r} in the calibrator; "
-            "give scores of the classes it was fitted on, or choose their columns with --scores"
+            "choose the columns with --scores, or name them with --classes"
         )

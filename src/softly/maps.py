@@ -143,7 +143,7 @@ def _shifted(rows: Rows) -> tuple[Array, Array]:
     finite_top = xp.where(xp.abs(top) == math.inf, xp.zeros_like(top), top)
     scale = xp.where(t > 1, xp.full_like(t, 0.5), xp.ones_like(t))
     d = z * scale - finite_top * scale
-    x = xp.where(d == 0, xp.zeros_like(d), d / (t * scale))
+    x = xp.where((d == 0) & (t >= 0), xp.zeros_like(d), d / (t * scale))  # a NaN temperature, unread, stays NaN
     x = xp.where(z == -math.inf, z, x)
     quotient = xp.where(top == 0, xp.zeros_like(top), top / t)
     return x, xp.where(at_infinity, top, quotient)

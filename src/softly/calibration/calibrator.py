@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,10 +14,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from softly._arrays import plain_array
 from softly._errors import DegenerateFitWarning, InputError
 from softly.calibration.engines import ArrayStream, fit_stream
 from softly.calibration.kinds import KINDS, Kind, label_vector, score_matrix, to_logits
-from softly.calibration.temperature import Status, TemperatureFit
+from softly.calibration.temperature import Status, TemperatureFit, temperature_interval
 from softly.maps import softmax
 
 Method = Literal["temperature"]
@@ -46,7 +49,8 @@ class Calibrator:
         """Calibrated probabilities (rows, classes) of scores (rows, classes), or (rows,) for the binary pair [0, s].
 
         float32 scores give float32, others float64 (half precisions float32). The largest entry of a row stays where
-        it is, so accuracy does not change. ValueError for another number of classes or scores that contradict `kind`.
+        it is, so accuracy does not change. ValueError for another number of classes, or rows that are not of `kind`
+        probabilities or log_probabilities where that was declared.
         """
         matrix = score_matrix(scores)
         if matrix.shape[1] != len(self.classes):
@@ -72,7 +76,7 @@ class Calibrator:
         """The calibrator that `to_json` wrote; ValueError says what is wrong with any other text."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"calibrator: not JSON ({error}): pass what Calibrator.to_json() wrote") from None
         return cls(**_checked(data))
 
@@ -111,8 +115,10 @@ def fit_calibrator(
     vector = label_vector(labels, rows, columns)
     weights = None if sample_weight is None else _weights(sample_weight, rows)
     names = tuple(map(str, range(columns))) if classes is None else tuple(map(str, classes))
-    if len(names) != columns or len(set(names)) != columns:
-        raise InputError(f"classes has {len(names)} names ({_listed(names)}): pass {columns} different ones")
+    if len(names) != columns or len(set(names)) != columns or not all(map(_is_name, names)):
+        raise InputError(
+            f"classes has {len(names)} names ({_listed(names)}): pass {columns} different ones, none empty"
+        )
     (fit,) = fit_stream(ArrayStream(to_logits(matrix, kind), vector, weights))
     for message in fit.warnings:
         warnings.warn(message, DegenerateFitWarning, stacklevel=2)
@@ -136,7 +142,10 @@ def from_fit(fit: TemperatureFit, kind: Kind, classes: tuple[str, ...]) -> Calib
 
 
 def _weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:
-    weights = np.ascontiguousarray(sample_weight, dtype=np.float64)
+    given = plain_array(sample_weight, "sample_weight")
+    if given.dtype.kind not in "biuf":
+        raise InputError(f"sample_weight has dtype {given.dtype}: pass real numbers")
+    weights = np.ascontiguousarray(given, dtype=np.float64)
     if weights.shape != (rows,):
         raise InputError(f"sample_weight has shape {weights.shape}: pass one for each of the {rows} rows of scores")
     bad = ~((weights >= 0) & np.isfinite(weights))
@@ -148,6 +157,11 @@ def _weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:
     return weights
 
 
+def _is_name(name: Any) -> bool:
+    """Whether this is a text that files can hold: not empty, no half of a surrogate pair."""
+    return isinstance(name, str) and name != "" and not any("\ud800" <= c <= "\udfff" for c in name)
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
@@ -156,26 +170,23 @@ def _checked(data: Any) -> dict[str, Any]:
     """The fields of a Calibrator, or an InputError that names the first that is not right."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f'calibrator: not a softly calibrator ("format" must be "{FORMAT}")')
-    if data.get("version") != VERSION:
-        raise InputError(
-            f"calibrator: version {data.get('version')!r} cannot be read, this softly reads {VERSION}: fit it again"
-        )
+    if type(data.get("version")) is not int or data["version"] != VERSION:
+        found = reprlib.repr(data.get("version"))
+        raise InputError(f"calibrator: version {found} cannot be read, this softly reads {VERSION}: fit it again")
 
     def number(value: Any, low: float = 0.0) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and low < value < math.inf
+        return isinstance(value, int | float) and not isinstance(value, bool) and low < value <= sys.float_info.max
 
     fitted = data.get("status") == "ok"
     interval = data.get("interval")
     names = data.get("classes")
-    temperature = data.get("temperature")
+    temperature: Any = data.get("temperature")
+    error: Any = data.get("standard_error")
     checks = {
         "method": (data.get("method") in METHODS, f"one of {METHODS}"),
         "kind": (data.get("kind") in KINDS, f"one of {KINDS}"),
         "classes": (
-            isinstance(names, list)
-            and len(names) >= 2
-            and all(isinstance(n, str) for n in names)
-            and len(set(names)) == len(names),
+            isinstance(names, list) and len(names) >= 2 and all(map(_is_name, names)) and len(set(names)) == len(names),
             "a list of at least two different names",
         ),
         "temperature": (
@@ -184,18 +195,17 @@ def _checked(data: Any) -> dict[str, Any]:
         ),
         "status": (data.get("status") in get_args(Status), f"one of {get_args(Status)}"),
         "standard_error": (
-            number(data.get("standard_error")) if fitted else data.get("standard_error", 0) is None,
+            number(error) if fitted else data.get("standard_error", 0) is None,
             "a number > 0, null unless status is ok",
         ),
         "interval": (
             isinstance(interval, list)
             and len(interval) == 2
-            and all(map(number, interval))
-            and number(temperature)
-            and interval[0] <= temperature <= interval[1]
+            and all(map(number, (*interval, temperature, error)))
+            and all(map(math.isclose, interval, temperature_interval(temperature, error)))
             if fitted
             else data.get("interval", 0) is None,
-            "[low, high] around the temperature, null unless status is ok",
+            "the [low, high] that temperature and standard_error give, null unless status is ok",
         ),
         "rows": (
             isinstance(data.get("rows"), int) and not isinstance(data.get("rows"), bool) and data["rows"] > 0,
@@ -206,10 +216,12 @@ def _checked(data: Any) -> dict[str, Any]:
     }
     unknown = sorted(set(data) - set(checks) - {"format", "version"})
     if unknown:
-        raise InputError(f"calibrator: unknown field {unknown[0]!r}: it was not written by softly {VERSION}")
+        raise InputError(
+            f"calibrator: unknown field {reprlib.repr(unknown[0])}: it was not written by softly {VERSION}"
+        )
     for name, (right, wanted) in checks.items():
         if not right:
-            raise InputError(f"calibrator: {name} is {data.get(name)!r}, wanted {wanted}: fit it again")
+            raise InputError(f"calibrator: {name} is {reprlib.repr(data.get(name))}, wanted {wanted}: fit it again")
     fields = {name: data[name] for name in checks}
     fields["classes"] = tuple(names or ())
     fields["interval"] = tuple(interval) if interval is not None else None

@@ -6,7 +6,7 @@ of the row's number and the seed, so that they do not depend on how rows are bat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,8 +19,6 @@ from softly.calibration.temperature import TemperatureFit, fit_temperatures
 # A fit on a sample gives the starting point of a long one; it pays when the rows are many times the sample.
 _SAMPLE_ELEMENTS = 1 << 20
 _SAMPLE_PAYS_FROM = 8
-
-Progress = Callable[[str, int, int | None], None]  # stage, rows done, rows in all if known
 
 
 class ScoreBatch(NamedTuple):

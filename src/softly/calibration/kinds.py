@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from softly._arrays import plain_array
 from softly._errors import InputError, RowError
 from softly.maps import logsumexp
 
@@ -17,8 +18,8 @@ _SUM_TOLERANCE = 1e-3  # float16 probabilities of ten classes sum to 1 within 5e
 
 def score_matrix(scores: Any) -> NDArray[Any]:
     """Scores as a float32 or float64 matrix (rows, classes >= 2); one dimension means the binary pair [0, s]."""
-    matrix = np.asarray(scores)
-    if matrix.dtype.name in ("float16", "bfloat16"):
+    matrix = plain_array(scores, "scores")
+    if matrix.dtype == np.float16:
         matrix = matrix.astype(np.float32)
     elif matrix.dtype.kind in "biu":
         matrix = matrix.astype(np.float64)
@@ -38,7 +39,7 @@ def score_matrix(scores: Any) -> NDArray[Any]:
 
 def label_vector(labels: Any, rows: int, classes: int, name: str = "labels") -> NDArray[np.int64]:
     """Labels as int64 (rows,) in [0, classes); ValueError names the first that is not."""
-    vector = np.asarray(labels)
+    vector = plain_array(labels, name)
     if vector.dtype.kind not in "iu":
         raise InputError(f"{name} have dtype {vector.dtype}: pass class indices as integers")
     if vector.shape != (rows,):
@@ -53,7 +54,8 @@ def label_vector(labels: Any, rows: int, classes: int, name: str = "labels") -> 
 def to_logits(scores: NDArray[Any], kind: Kind, *, first_row: int = 0, trust: bool = False) -> NDArray[Any]:
     """Scores of the declared kind as logits of the same probabilities; ValueError where they contradict it.
 
-    `trust` skips the question whether logits look like probabilities.
+    The pair [0, s] of a single column s stands for [1 - s, s] among probabilities, for their logarithms likewise: no
+    other row of a kind has a 0 there. `trust` skips the question whether logits look like probabilities.
     """
     if kind not in KINDS:
         raise InputError(f"kind={kind!r} is not one of {', '.join(map(repr, KINDS))}")
@@ -68,6 +70,10 @@ def to_logits(scores: NDArray[Any], kind: Kind, *, first_row: int = 0, trust: bo
             )
         return scores
     with np.errstate(all="ignore"):
+        if scores.shape[1] == 2 and not scores[:, 0].any():
+            single = scores[:, 1]
+            rest = 1 - single if kind == "probabilities" else np.log1p(-np.exp(single))
+            scores = logits = np.stack([rest, single], axis=1)
         if kind == "probabilities":
             off = ~(scores >= 0).all(axis=1) | ~(np.abs(scores.sum(axis=1, dtype=np.float64) - 1) <= _SUM_TOLERANCE)
             logits, what = np.log(scores), "are not probabilities (each at least 0, sum 1)"
@@ -82,9 +88,10 @@ def to_logits(scores: NDArray[Any], kind: Kind, *, first_row: int = 0, trust: bo
 
 
 def look_like_probabilities(scores: NDArray[Any]) -> bool:
-    """Whether every row lies in [0, 1] and sums to 1."""
+    """Whether every row lies in [0, 1] and sums to 1; of single columns s, as [0, s], whether all lie in [0, 1]."""
     first = scores[0]  # most logits are told apart by one row
-    if not ((first >= 0) & (first <= 1)).all():
+    if not ((first >= 0) & (first <= 1)).all() or not ((scores >= 0) & (scores <= 1)).all():
         return False
-    in_range = ((scores >= 0) & (scores <= 1)).all()
-    return bool(in_range and (np.abs(scores.sum(axis=1, dtype=np.float64) - 1) <= _SUM_TOLERANCE).all())
+    if scores.shape[1] == 2 and not scores[:, 0].any():
+        return len(scores) > 1 and bool(scores[:, 1].any())
+    return bool((np.abs(scores.sum(axis=1, dtype=np.float64) - 1) <= _SUM_TOLERANCE).all())

@@ -186,9 +186,10 @@ class EvaluationStatistics:
         self, *, bins: int = 15, seed: int = 0, resamples: int = 200, classes: Sequence[str] | None = None
     ) -> Evaluation:
         """The figures for the rows seen; arguments as in `evaluate`."""
-        for name, value, least in (("bins", bins, 1), ("seed", seed, 0), ("resamples", resamples, 1)):
-            if operator.index(value) < least:
-                raise InputError(f"{name}: {value} given; give at least {least}")
+        limits = (("bins", bins, 1, 10_000), ("seed", seed, 0, 2**128), ("resamples", resamples, 1, 100_000))
+        for name, value, least, most in limits:
+            if not least <= operator.index(value) <= most:
+                raise InputError(f"{name}: {value} given; give {least} to {most}")
         names = tuple(map(str, range(self.classes) if classes is None else classes))
         if len(names) != self.classes:
             raise InputError(f"classes: {len(names)} names given for {self.classes} classes; give one each")

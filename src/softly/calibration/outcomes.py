@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from softly._arrays import plain_array
 from softly._errors import InputError
 from softly.calibration.tallies import BATCH, FloatArray, pieces
 
@@ -55,9 +56,7 @@ def class_count(array: npt.NDArray[Any]) -> int:
 
 def numbers(probabilities: npt.ArrayLike) -> npt.NDArray[Any]:
     """Probabilities as an array of float16, float32 or float64, of one or two dimensions."""
-    if isinstance(probabilities, np.ma.MaskedArray):
-        raise TypeError("probabilities: masked array given; give the rows that count, as a plain array")
-    array = np.asarray(probabilities)
+    array = plain_array(probabilities, "probabilities")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"probabilities: dtype {array.dtype} given; give real numbers")
     if array.ndim not in (1, 2):
@@ -91,9 +90,7 @@ def check_probabilities(array: npt.NDArray[Any], classes: int, first_row: int) -
 
 def checked_labels(labels: npt.ArrayLike, rows: int, classes: int, first_row: int) -> npt.NDArray[np.intp]:
     """Labels as class indices, one for each of the `rows`; InputError otherwise."""
-    if isinstance(labels, np.ma.MaskedArray):
-        raise TypeError("labels: masked array given; give the rows that count, as a plain array")
-    array = np.asarray(labels)
+    array = plain_array(labels, "labels")
     if array.shape != (rows,):
         raise InputError(f"labels: shape {array.shape} given for {rows} rows; give one class index a row")
     if array.dtype.kind not in "biu" and rows:

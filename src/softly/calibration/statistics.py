@@ -7,6 +7,7 @@ split of the rows: batches, files, threads, machines.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,9 +43,12 @@ def exact_sums(values: NDArray[np.float64], groups: NDArray[np.uint8], group_cou
 
 
 def exact_value(chunks: NDArray[np.int64]) -> float:
-    """The sum that the chunks hold, rounded once."""
+    """The sum that the chunks hold, rounded once; infinite beyond the range of a double."""
     total = sum(int(c) << (32 * i) for i, c in enumerate(chunks.tolist()))
-    return total / (1 << _UNIT_EXPONENT)
+    try:
+        return total / (1 << _UNIT_EXPONENT)
+    except OverflowError:
+        return math.inf if total > 0 else -math.inf
 
 
 class Point(NamedTuple):
@@ -86,6 +90,12 @@ class TemperatureStatistics:
 
         ValueError names the first row that has no likelihood: NaN, +inf, or -inf at its label.
         """
+        scores = np.ascontiguousarray(scores)
+        if scores.dtype.name not in ("float32", "float64"):
+            scores = scores.astype(np.float64)
+        if labels.dtype.kind not in "iu":
+            raise InputError(f"labels have dtype {labels.dtype}: pass class indices as integers")
+        labels = np.ascontiguousarray(labels, np.int64)
         rows, classes = scores.shape
         arguments = (scores, labels, weights, folds, np.asarray(betas, np.float64), fold_count)
         kernel = _kernels.find("temperature_statistics", scores)
@@ -179,6 +189,8 @@ def _statistics_expression(
 
 
 def _explain_bad_row(row: NDArray[Any], label: int) -> str:
+    if not 0 <= label < len(row):
+        return f"its label changed to {label} during the fit: leave the arrays alone until it ends"
     for found, remedy in (
         (np.isnan(row), "leave the row out or mend it"),
         (row == np.inf, "use finite scores"),
@@ -189,4 +201,7 @@ def _explain_bad_row(row: NDArray[Any], label: int) -> str:
     if row[label] == -np.inf:
         return f"the score of its label {label} is -inf, an outcome said to be impossible: mend the label or the score"
     finite = row[np.isfinite(row)]
-    return f"scores from {finite.min():.3g} to {finite.max():.3g} overflow the likelihood: scale them down"
+    return (
+        f"scores from {finite.min():.3g} to {finite.max():.3g}, times the row's weight, overflow the likelihood: "
+        "scale them down"
+    )

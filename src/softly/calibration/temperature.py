@@ -8,10 +8,12 @@ tested exactly, on exact sums, before anything is fitted.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from softly._errors import InputError
 from softly.calibration.statistics import Point, TemperatureStatistics
 
 Status = Literal["ok", "separable", "anti_correlated", "constant"]
@@ -74,12 +76,17 @@ class _Search:
         """From the statistics at b = 0 and b = 1: does a temperature exist, and where to begin."""
         at_zero, at_one = (statistics.point(i, self.without_fold) for i in (0, 1))
         self.last, self.log_loss_before = at_one, -at_one.log_likelihood
-        if at_zero.curvature == 0:
+        regret = statistics.regret(self.without_fold)
+        if not all(map(math.isfinite, (*at_zero, *at_one, regret))):
+            raise InputError("scores, times their weights, overflow the likelihood in their sum: scale them down")
+        if regret == 0 and at_zero.gradient == 0:
             self.status = "constant"
         elif at_zero.gradient >= 0:
             self.status = "anti_correlated"
-        elif statistics.regret(self.without_fold) == 0:
+        elif regret == 0:
             self.status = "separable"
+        elif at_zero.curvature == 0:
+            raise InputError("scores differ so little that their squares underflow: scale them up")
         else:
             self.lower, self.newton_from_zero = at_zero, _newton(at_zero)
             self.advance(at_one)
@@ -162,6 +169,13 @@ def fit_temperatures(
     return tuple(_result(s, first) for s in searches)
 
 
+def temperature_interval(temperature: float, standard_error: float) -> tuple[float, float]:
+    """The 95 % interval, symmetric in log T, within the finite positive numbers."""
+    relative = QUANTILE * standard_error / temperature
+    factor = math.exp(relative) if relative < 700 else math.inf
+    return max(temperature / factor, sys.float_info.min), min(temperature * factor, sys.float_info.max)
+
+
 def _result(search: _Search, first: TemperatureStatistics) -> TemperatureFit:
     at = search.last
     weight = first.total_weight(search.without_fold)
@@ -170,9 +184,9 @@ def _result(search: _Search, first: TemperatureStatistics) -> TemperatureFit:
     temperature, error, interval = 1.0, None, None
     if search.status == "ok":
         temperature = 1.0 / search.beta
-        relative = 1.0 / (search.beta * math.sqrt(at.curvature))  # standard error of log b, which is that of log T
-        factor = math.exp(QUANTILE * relative) if QUANTILE * relative < 700 else math.inf
-        error, interval = temperature * relative, (temperature / factor, temperature * factor)
+        # The standard error of log b, which is that of log T.
+        error = min(temperature / (search.beta * math.sqrt(at.curvature)), sys.float_info.max)
+        interval = temperature_interval(temperature, error)
     return TemperatureFit(
         temperature=temperature,
         standard_error=error,

@@ -74,7 +74,8 @@ def _run(arguments: list[str]) -> int:
 
 def _fail(message: str, *, status: int = 2) -> int:
     with suppress(OSError):  # nobody may listen any more
-        print(f"softly: {printable(message)}", file=sys.stderr, flush=True)
+        if sys.stderr is not None:
+            print(f"softly: {printable(message)}", file=sys.stderr, flush=True)
     return status
 
 

@@ -133,15 +133,18 @@ def calibrate(context: click.Context, /, source: str, force: bool, as_json: bool
 @click.argument("source", metavar="SCORES")
 @click.option("--out", metavar="FILE", required=True, help="Where to write, in the format of SCORES.")
 @_scores
+@_classes
 @_force
-def apply(calibrator: str, source: str, out: str, scores: str | None, force: bool) -> None:
+def apply(
+    calibrator: str, source: str, out: str, scores: str | None, classes: tuple[str, ...] | None, force: bool
+) -> None:
     """Add calibrated probabilities to new scores.
 
     CALIBRATOR is the calibrator.json of a fit. SCORES is as for `softly calibrate`, without labels.
     """
     from softly.cli import fitting
 
-    fitting.apply(calibrator, source, out=out, scores=scores, overwrite=force)
+    fitting.apply(calibrator, source, out=out, scores=scores, classes=classes, overwrite=force)
 
 
 @softly.command()

@@ -68,13 +68,14 @@ def print_json(data: Any) -> None:
 
 def warn(message: str) -> None:
     """Print a warning as one line on standard error."""
-    print(f"softly: warning: {printable(message)}", file=sys.stderr)
+    if sys.stderr is not None:
+        print(f"softly: warning: {printable(message)}", file=sys.stderr)
 
 
 @contextmanager
 def progress(*, show: bool = True) -> Iterator[Callable[[str, int, int | None], None] | None]:
     """A callback (stage, rows done, rows in all) that draws a bar on standard error; None unless a terminal."""
-    if not show or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not show or sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -11,10 +11,10 @@ from softly._errors import InputError
 try:
     from softly.files.opening import open_scores
     from softly.files.sources import Batch, ScoreSource
-    from softly.files.writing import TableWriter, atomic_write, check_output
+    from softly.files.writing import TableWriter, atomic_write, check_output, replacing
 except ModuleNotFoundError as error:
     if error.name != "pyarrow":
         raise
     raise InputError("reading and writing files needs pyarrow: run pip install softly[cli]") from error
 
-__all__ = ["Batch", "ScoreSource", "TableWriter", "atomic_write", "check_output", "open_scores"]
+__all__ = ["Batch", "ScoreSource", "TableWriter", "atomic_write", "check_output", "open_scores", "replacing"]

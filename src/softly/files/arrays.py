@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -30,8 +31,8 @@ class Array(Protocol):
     place: str
     header: Header
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return the rows from `start` to `stop`."""
+    def chunks(self, size: int) -> Iterator[NDArray[Any]]:
+        """Pass over the rows once, `size` at a time."""
 
 
 class NpyFile:
@@ -48,8 +49,12 @@ class NpyFile:
         if size < needed:
             raise problem(path, f"truncated: {size} bytes of {needed}; write the file again")
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read these rows alone, in whichever order the array lies in the file."""
+    def chunks(self, size: int) -> Iterator[NDArray[Any]]:
+        """Pass over the rows once, `size` at a time, in whichever order the array lies in the file."""
+        rows = self.header.shape[0]
+        return (self._rows(start, min(start + size, rows)) for start in range(0, rows, size))
+
+    def _rows(self, start: int, stop: int) -> NDArray[Any]:
         rows, shape = stop - start, self.header.shape
         columns = math.prod(shape[1:])
         with reading(self.place, "NPY"):
@@ -67,23 +72,39 @@ class NpyFile:
 
 
 class NpzMember:
-    """An array of a .npz archive: compressed as a rule, hence read whole, on first use, and kept."""
+    """An array of a .npz archive, read from its beginning to its end; whole, if it lies in column order."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.place, self._path, self._name = f"{path}, array {quoted(name)}", path, name
         with reading(self.place, "NPY"), zipfile.ZipFile(path) as zipped, zipped.open(f"{name}.npy") as file:
             self.header = Header(file)
 
-    @cached_property
-    def _values(self) -> NDArray[Any]:
+    def chunks(self, size: int) -> Iterator[NDArray[Any]]:
+        """Pass over the rows once, `size` at a time."""
         refuse_objects(self)
+        header, (rows, *rest) = self.header, self.header.shape
+        if header.fortran_order and rest:
+            whole = self._whole()
+            yield from (whole[start : start + size] for start in range(0, rows, size))
+            return
+        row_bytes = header.dtype.itemsize * math.prod(rest)
+        with ExitStack() as stack:
+            with reading(self.place, "NPY"):
+                zipped = stack.enter_context(zipfile.ZipFile(self._path))
+                file = stack.enter_context(zipped.open(f"{self._name}.npy"))
+                file.seek(header.offset)
+            for start in range(0, rows, size):
+                count = min(size, rows - start)
+                with reading(self.place, "NPY"):
+                    data = file.read(count * row_bytes)
+                    if len(data) < count * row_bytes:
+                        raise EOFError("it ends early")
+                yield np.frombuffer(data, header.dtype).reshape(count, *rest)
+
+    def _whole(self) -> NDArray[Any]:
         with reading(self.place, "NPY"), np.load(self._path, allow_pickle=False) as archive:
             values: NDArray[Any] = archive[self._name]
             return values
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return these rows of the array, which is read by the first call."""
-        return self._values[start:stop]
 
 
 def refuse_objects(array: Array) -> None:

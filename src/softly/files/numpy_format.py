@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -59,20 +60,19 @@ class ArraySource(ScoreSource):
 
     def batches(self, *, with_table: bool = False) -> Iterator[Batch]:
         """Scan the arrays once; arrays have no table."""
-        assert self.rows is not None
-        for start in range(0, self.rows, self._batch_rows):
-            stop = min(start + self._batch_rows, self.rows)
-            raw = self._scores.read(start, stop)
-            scores = raw.astype(self.dtype, copy=False).reshape(stop - start, -1)
+        size, start = self._batch_rows, 0
+        labels = repeat(None) if self._label_array is None else self._label_array.chunks(size)
+        for raw, given in zip(self._scores.chunks(size), labels, strict=False):
+            scores = raw.astype(self.dtype, copy=False).reshape(len(raw), -1)
             bad = first_nan(scores)
             if bad is not None:
                 raise bad_score(self.location(start + bad[0]), str(bad[1]), float("nan"))
-            yield Batch(as_pair(scores, self.dtype), self._labels(start, stop), start, None)
+            yield Batch(as_pair(scores, self.dtype), self._labels(given, start), start, None)
+            start += len(raw)
 
-    def _labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
-        if self._label_array is None:
+    def _labels(self, labels: NDArray[Any] | None, start: int) -> NDArray[np.int64] | None:
+        if labels is None or self._label_array is None:
             return None
-        labels = self._label_array.read(start, stop)
         native = np.ascontiguousarray(labels, dtype=labels.dtype.newbyteorder("="))
         where: Where = partial(self._location_of_label, self._label_array.place, start)
         return label_indices(pa.array(native), self.classes, where)
@@ -149,7 +149,7 @@ class NpzSource(ArraySource):
         for name in _NAMES:
             array = self.arrays.get(name)
             if array is not None and array.header.dtype.kind == "U" and len(array.header.shape) == 1:
-                return tuple(str(text) for text in array.read(0, array.header.shape[0]))
+                return tuple(str(text) for chunk in array.chunks(1 << 16) for text in chunk)
         return None
 
     def _member(self, name: str, option: str) -> NpzMember:

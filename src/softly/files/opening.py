@@ -73,6 +73,8 @@ def open_scores(
     """
     if batch_rows < 1:
         raise InputError(f"batch_rows is {batch_rows}; give at least 1")
+    if not os.fspath(path):
+        raise InputError("the path of the scores is empty; give a file, a directory or a pattern")
     request = Request(
         label=label,
         scores=scores,

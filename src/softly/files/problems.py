@@ -48,7 +48,7 @@ def reading(path: object, kind: str) -> Iterator[None]:
     """Turn the errors of a parser into an InputError that names the file."""
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except pa.lib.ArrowCancelled as error:
         raise KeyboardInterrupt from error

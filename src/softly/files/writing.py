@@ -25,8 +25,8 @@ class TableWriter:
 
     The format is the source's. Tables keep all columns, their order and their values, and gain a column
     `p_<class>` a class; .npz keeps all arrays and gains `probabilities`; .npy becomes them alone.
-    The file is written under the name `.<name>.<random>.tmp` beside `path`, flushed to disk, then moved in
-    place; any exception, KeyboardInterrupt among them, removes it and leaves `path` as it was.
+    The file is written apart, flushed to disk, then moved in place; any exception, KeyboardInterrupt among
+    them, removes it and leaves `path` as it was.
 
     Raises InputError: `path` exists and not `overwrite`; its directory cannot be written; its suffix is of
     another format than the source's; the source already has such columns; the disk is full.
@@ -117,7 +117,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool) -> Iterator[OutputFile]:
-    """Give a file to write that takes the place of `path` when the block ends without an exception."""
+    """Give a file to write that takes the place of `path` when the block ends without an exception.
+
+    Until then it has no name at all where the system can do that (Linux), so that not even kill -9 leaves a part of
+    it; elsewhere it is called `.<name>.<random>.tmp`.
+    """
     check_output(path, overwrite=overwrite)
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
@@ -126,10 +130,11 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[OutputFile]:
             try:
                 yield file
                 file.commit()
+                check_output(path, overwrite=overwrite)  # another process may have made it since
+                file.name_it(temporary)
             except BaseException:
                 file.abandon()
                 raise
-        check_output(path, overwrite=overwrite)  # another process may have made it since
         with _translating(path):
             os.replace(temporary, target)
         _sync_directory(target.parent)
@@ -152,6 +157,16 @@ class OutputFile(io.BufferedWriter):
         with _translating(self._new.shown):
             os.fsync(self.fileno())
 
+    def name_it(self, path: Path) -> None:
+        """Give a file that has no name yet one."""
+        if isinstance(self._new.name, int):
+            with _translating(self._new.shown):
+                descriptors = os.open("/proc/self/fd", os.O_RDONLY)
+                try:  # with a directory's descriptor, because only then Python's link follows the link to the file
+                    os.link(str(self.fileno()), path, src_dir_fd=descriptors, follow_symlinks=True)
+                finally:
+                    os.close(descriptors)
+
     def abandon(self) -> None:
         """Swallow whatever is still written: writers may be closed in peace, the file will be removed."""
         self._new.abandoned = True
@@ -159,7 +174,8 @@ class OutputFile(io.BufferedWriter):
 
 class _NewFile(io.FileIO):
     def __init__(self, path: Path, shown: Path) -> None:
-        super().__init__(path, "xb")
+        unnamed = _unnamed(path.parent)
+        super().__init__(path if unnamed is None else unnamed, "xb" if unnamed is None else "wb")
         self.shown = shown
         self.abandoned = False
 
@@ -168,6 +184,14 @@ class _NewFile(io.FileIO):
             return memoryview(data).nbytes
         with _translating(self.shown):
             return super().write(data)
+
+
+def _unnamed(directory: Path) -> int | None:
+    """A new file in the directory, without a name, as a descriptor; None where there is no such thing."""
+    if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
+        with suppress(OSError):  # not on every file system
+            return os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    return None
 
 
 @contextmanager

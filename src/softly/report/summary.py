@@ -36,7 +36,8 @@ class CalibrationReport:
     """A calibrator, and what it did on rows that it was not fitted to (cross-fitting).
 
     `before` and `after` evaluate the same rows without and with the temperature; `created` is an ISO date
-    given by the caller, so that equal inputs give equal files.
+    given by the caller, so that equal inputs give equal files. `fold_statuses` are those of the fits without each
+    fold; one that is not "ok" judged its rows at T = 1.
     """
 
     source: str
@@ -50,6 +51,7 @@ class CalibrationReport:
     after: Evaluation
     created: str
     version: str
+    fold_statuses: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -154,6 +156,12 @@ class CalibrationReport:
         notes = []
         if self.outcome == "degenerate":
             notes.append(_sentence(MESSAGES[self.calibrator.status]))
+        failed = [status for status in self.fold_statuses if status != "ok"]
+        if failed and self.outcome != "degenerate":
+            notes.append(
+                f"Without {len(failed)} of the {self.folds} folds no temperature could be fitted "
+                f"({', '.join(sorted(set(failed)))}): their rows are judged at T = 1."
+            )
         if self.outcome in ("mixed", "worse"):
             notes.append("Do not deploy this calibrator: on rows that were not fitted, it made things worse.")
         for name, evaluation in (("Before", self.before), ("After", self.after)):
@@ -186,6 +194,7 @@ class CalibrationReport:
             "kind": self.kind,
             "folds": self.folds,
             "seed": self.seed,
+            "fold_statuses": list(self.fold_statuses),
             "calibrator": self.calibrator.to_dict(),
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
