@@ -11,11 +11,20 @@ constexpr int tile_rows = 8;
 constexpr int tile_vectors = tile_rows / lanes<double>;
 static_assert(block_rows % tile_rows == 0 && block_rows < additions_until_normalised);
 
-// gaps [classes][8]: d = z - max of eight rows, -inf where impossible. Returns whether all rows are free of NaN, +inf.
+struct Yes {
+    static constexpr bool value = true;
+};
+struct No {
+    static constexpr bool value = false;
+};
+
+enum class Tile { finite, some_impossible, unusable };
+
+// gaps [classes][8]: d = z - max of eight rows, -inf where impossible; unusable if there is NaN or +inf.
 template <class T>
-INLINE bool transpose(const T* const* rows, long classes, double* gaps) {
+INLINE Tile transpose(const T* const* rows, long classes, double* gaps) {
     const double infinity = __builtin_inf();
-    bool usable = true;
+    Tile kind = Tile::finite;
     for (int v = 0; v < tile_vectors; ++v) {
         double* column = gaps + v * lanes<double>;
         Doubles largest = broadcast(-infinity), check = {};
@@ -32,14 +41,17 @@ INLINE bool transpose(const T* const* rows, long classes, double* gaps) {
         for (long j = 0; j < classes; ++j, column += tile_rows) {
             const Doubles z = load(column);
             if (!finite)
-                for (int lane = 0; lane < lanes<double>; ++lane) usable &= z[lane] < infinity;
+                for (int lane = 0; lane < lanes<double>; ++lane)
+                    kind = kind == Tile::unusable || !(z[lane] < infinity) ? Tile::unusable : Tile::some_impossible;
             store(column, z - largest);
         }
     }
-    return usable;
+    return kind;
 }
 
-// The three quantities of a tile's rows at one b; value[q * block_rows] holds quantity q.
+// The three quantities of a tile's rows at one b; value[q * block_rows] holds quantity q. At b = 0, where a fit begins,
+// every possible entry counts as one.
+template <bool all_finite, bool at_zero>
 INLINE void likelihood(const double* gaps, long classes, const double* label_gap, double beta, double* value) {
     const Doubles impossible = broadcast(-__builtin_inf());
     for (int v = 0; v < tile_rows; v += lanes<double>) {
@@ -47,8 +59,14 @@ INLINE void likelihood(const double* gaps, long classes, const double* label_gap
         Doubles sum = {}, first = {}, second = {};
         for (long j = 0; j < classes; ++j, column += tile_rows) {
             const Doubles d = load(column);
-            const Doubles x = d == impossible ? d : d * beta, gap = d == impossible ? Doubles{} : d;
-            const Doubles e = scaled_exp(x, Doubles{}).hi * Exp<double>::unscale, e_gap = e * gap;
+            Doubles x = d * beta, gap = d, e = broadcast(1.0);
+            if constexpr (!all_finite) {
+                x = d == impossible ? d : x;
+                gap = d == impossible ? Doubles{} : gap;
+                e = d == impossible ? Doubles{} : e;
+            }
+            if constexpr (!at_zero) e = scaled_exp<false>(x).hi * Exp<double>::unscale;
+            const Doubles e_gap = e * gap;
             sum += e;
             first += e_gap;
             second = fused(e_gap, gap, second);
@@ -74,7 +92,8 @@ INLINE bool block_values(const TemperatureProblem& problem, long start, int coun
             rows[lane] = static_cast<const T*>(problem.scores) + row * problem.classes;
             if (at + lane < count) weight[at + lane] = problem.weights ? problem.weights[row] : 1;
         }
-        usable &= transpose(rows, problem.classes, gaps);
+        const Tile kind = transpose(rows, problem.classes, gaps);
+        usable &= kind != Tile::unusable;
         for (int lane = 0; lane < tile_rows; ++lane) {
             const long row = start + (at + lane < count ? at + lane : count - 1);
             // Checked before, but another thread may have written since.
@@ -84,8 +103,16 @@ INLINE bool block_values(const TemperatureProblem& problem, long start, int coun
             usable &= valid && label_gap[lane] > -__builtin_inf();
             values[at + lane] = -label_gap[lane];
         }
-        for (int m = 0; m < problem.betas; ++m)
-            likelihood(gaps, problem.classes, label_gap, problem.beta[m], values + (1 + 3 * m) * block_rows + at);
+        for (int m = 0; m < problem.betas; ++m) {
+            double* value = values + (1 + 3 * m) * block_rows + at;
+            const auto evaluate = [&](auto all_finite, auto at_zero) {
+                likelihood<all_finite.value, at_zero.value>(gaps, problem.classes, label_gap, problem.beta[m], value);
+            };
+            if (kind == Tile::finite)
+                problem.beta[m] == 0 ? evaluate(Yes{}, Yes{}) : evaluate(Yes{}, No{});
+            else
+                problem.beta[m] == 0 ? evaluate(No{}, Yes{}) : evaluate(No{}, No{});
+        }
     }
     Doubles check = {};
     const int padded = (count + tile_rows - 1) / tile_rows * tile_rows;

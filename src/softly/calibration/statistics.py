@@ -42,9 +42,15 @@ def exact_sums(values: NDArray[np.float64], groups: NDArray[np.uint8], group_cou
     return sums
 
 
+_ONE = exact_sums(np.ones((1, 1)), np.zeros(1, np.uint8), 1)[0]
+
+
 def exact_value(chunks: NDArray[np.int64]) -> float:
     """The sum that the chunks hold, rounded once; infinite beyond the range of a double."""
-    total = sum(int(c) << (32 * i) for i, c in enumerate(chunks.tolist()))
+    # Chunks of merged sums overflow 32 bits: what is above them is added apart, and is mostly 0.
+    total = int.from_bytes((chunks & 0xFFFFFFFF).astype("<u4").tobytes(), "little")
+    above = chunks >> 32
+    total += sum(int(above[i]) << (32 * (i + 1)) for i in np.flatnonzero(above).tolist())
     try:
         return total / (1 << _UNIT_EXPONENT)
     except OverflowError:
@@ -103,13 +109,13 @@ class TemperatureStatistics:
         if bad_row >= 0:
             number = bad_row if numbers is None else int(numbers[bad_row])
             raise RowError(number, _explain_bad_row(scores[bad_row], int(labels[bad_row])))
-        fold = np.zeros(rows, np.uint8) if folds is None else folds
-        fold_rows = np.bincount(fold, minlength=fold_count)
+        fold_rows = np.array([rows]) if folds is None else np.bincount(folds, minlength=fold_count)
         if weights is None:
-            weight = exact_sums(np.ones((1, 1)), fold[:1] * 0, 1)[0] * fold_rows[:, None]
+            weight = _ONE * fold_rows[:, None]
         else:
+            fold = np.zeros(rows, np.uint8) if folds is None else folds
             weight = exact_sums(weights[:, None], fold, fold_count)[:, 0]
-        group = labels if folds is None else fold.astype(np.int64) * classes + labels
+        group = labels if folds is None else folds.astype(np.int64) * classes + labels
         counts = np.bincount(group, minlength=fold_count * classes)
         return cls(
             betas=tuple(betas),
