@@ -9,6 +9,7 @@ import sys
 import time
 
 import click
+import numpy as np
 import pytest
 
 import softly
@@ -201,7 +202,8 @@ def test_doctor_notices_a_core_that_is_wrong(monkeypatch, capsys):
 
     if _kernels.core is None:
         pytest.skip("no compiled core")
-    kernel = _kernels.TABLE["softmax", "cpu", "float32"]
-    monkeypatch.setitem(_kernels.TABLE, ("softmax", "cpu", "float32"), lambda *a: kernel(*a) * 1.001)
+    key = "softmax", "cpu", np.dtype(np.float32)
+    kernel = _kernels.TABLE[key]
+    monkeypatch.setitem(_kernels.TABLE, key, lambda *a: kernel(*a) * 1.001)
     assert main(["doctor"]) == 1
     assert "its results are WRONG" in " ".join(capsys.readouterr().out.split())

@@ -111,8 +111,9 @@ def test_the_core_takes_the_calls_that_it_should(operation, dtype, monkeypatch):
 
     if _kernels.core is None:
         pytest.skip("no compiled core")
-    kernel, calls = _kernels.TABLE[operation, "cpu", dtype], []
-    monkeypatch.setitem(_kernels.TABLE, (operation, "cpu", dtype), lambda *a: calls.append(1) or kernel(*a))
+    key = operation, "cpu", np.dtype(dtype)
+    kernel, calls = _kernels.TABLE[key], []
+    monkeypatch.setitem(_kernels.TABLE, key, lambda *a: calls.append(1) or kernel(*a))
     scores = np.ones((4, 6), dtype)
     function = getattr(softly, operation)
     for call in (

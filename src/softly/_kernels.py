@@ -29,9 +29,9 @@ def _load() -> tuple[ModuleType | None, str]:
 
 core, why_no_core = _load()
 
-_FLOATS = ("float32", "float64")
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _OPERATIONS = ("softmax", "log_softmax", "logsumexp", "temperature_statistics")
-TABLE: dict[tuple[str, str, str], Callable[..., Any]] = (
+TABLE: dict[tuple[str, str, np.dtype[Any]], Callable[..., Any]] = (
     {(operation, "cpu", dtype): getattr(core, operation) for operation in _OPERATIONS for dtype in _FLOATS}
     if core is not None
     else {}
@@ -42,7 +42,22 @@ def find(operation: str, scores: Array) -> Callable[..., Any] | None:
     """The kernel for these scores (a NumPy array), or None where the expression runs."""
     if type(scores) is not np.ndarray or not scores.shape[-1:] or scores.shape[-1] == 0:
         return None
-    return TABLE.get((operation, "cpu", scores.dtype.name))
+    return TABLE.get((operation, "cpu", scores.dtype))
+
+
+def find_direct(operation: str, scores: Array, temperature: Any) -> Callable[..., Any] | None:
+    """The kernel for a call that needs no preparation: contiguous native rows, one ordinary temperature."""
+    if (
+        type(scores) is np.ndarray
+        and type(temperature) is float
+        and temperature > 0
+        and scores.size
+        and scores.ndim
+        and scores.flags.c_contiguous
+        and scores.flags.aligned
+    ):
+        return TABLE.get((operation, "cpu", scores.dtype))
+    return None
 
 
 def run(operation: str, rows: Rows, expression: Callable[[Rows], Array]) -> Array:

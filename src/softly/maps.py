@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from softly import _kernels
-from softly._arrays import Array, Axis, Empty, Rows, as_rows
+from softly._arrays import EMPTY_CODES, Array, Axis, Empty, Rows, as_rows
 
 
 def softmax(
@@ -119,10 +119,25 @@ def sparsemax(
     return _apply("sparsemax", _sparsemax, scores, axis, temperature, where, empty, out, half_in="float64")
 
 
-def _apply(operation: str, expression: Callable[[Rows], Array], *arguments: Any, **options: Any) -> Array:
-    """Checks, then the compiled kernel or the expression, then the caller's shape and dtype."""
+def _apply(
+    operation: str,
+    expression: Callable[[Rows], Array],
+    scores: Array,
+    axis: Axis,
+    temperature: Any,
+    where: Array | None,
+    empty: Empty,
+    out: Array | None,
+    **options: Any,
+) -> Array:
+    """Straight to the kernel where nothing is to prepare; else checks, kernel or expression, the caller's layout."""
+    if axis == -1 and where is None and out is None and empty == "zero":
+        kernel = _kernels.find_direct(operation, scores, temperature)
+        if kernel is not None:
+            result = kernel(scores, temperature, EMPTY_CODES[empty], None)
+            return result if result.ndim else result[()]
     with np.errstate(all="ignore"):
-        rows = as_rows(*arguments, **options)
+        rows = as_rows(scores, axis, temperature, where, empty, out, **options)
         return rows.restore(_kernels.run(operation, rows, expression))
 
 
