@@ -1,25 +1,16 @@
 """Temperature fits against an independent solver in 50 digits, and in every degenerate case."""
 
-import json
 import warnings
 
 import mpmath
 import numpy as np
 import pytest
+from draws import draw
 from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 
 import softly
 from softly.calibration.engines import ArrayStream, fit_stream
-from softly.calibration.statistics import TemperatureStatistics
-
-
-def draw(rows, classes, temperature, *, scale=2.0, seed=0):
-    """Scores whose labels follow softmax(scores / temperature)."""
-    rng = np.random.default_rng(seed)
-    z = rng.normal(size=(rows, classes)) * scale
-    gumbel = rng.gumbel(size=z.shape)
-    return z, np.argmax(z / temperature + gumbel, axis=1)
 
 
 def exact_temperature(scores, labels, weights=None):
@@ -197,191 +188,6 @@ def test_a_class_never_seen_and_impossible_scores_are_fine():
     scores, labels = draw(200, 4, 1.5)
     wide = np.concatenate([scores, np.full((200, 1), -np.inf)], axis=1)
     assert softly.fit_calibrator(wide, labels).temperature == softly.fit_calibrator(scores, labels).temperature
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({(5, 2): np.nan}, "row 5: column 2 is nan"),
-        ({(5, 2): np.inf}, "row 5: column 2 is inf"),
-        ({(7, 1): 1e308, (7, 2): -1e308}, "row 7: scores from -1e\\+308 to 1e\\+308"),
-    ],
-)
-@pytest.mark.parametrize("where", ["core", "expression"])
-def test_bad_scores_are_named(change, message, where, monkeypatch):
-    scores, labels = draw(20, 4, 1.5)
-    for at, value in change.items():
-        scores[at] = value
-    if where == "expression":
-        monkeypatch.setattr("softly._kernels.TABLE", {})
-    with pytest.raises(ValueError, match=message):
-        softly.fit_calibrator(scores, labels)
-
-
-def test_an_impossible_label_is_named():
-    scores, labels = draw(20, 4, 1.5)
-    scores[11, labels[11]] = -np.inf
-    with pytest.raises(ValueError, match=rf"row 11: the score of its label {labels[11]} is -inf"):
-        softly.fit_calibrator(scores, labels)
-
-
-@pytest.mark.parametrize(
-    ("scores", "labels", "options", "message"),
-    [
-        (np.zeros((0, 3)), [], {}, "no rows"),
-        (np.zeros((2, 1)), [0, 0], {}, "at least two classes"),
-        (np.zeros((2, 2, 2)), [0, 0], {}, r"shape \(2, 2, 2\)"),
-        (np.eye(3), [0, 1], {}, "one for each of the 3 rows"),
-        (np.eye(3) * 5, [0, 1, 3], {}, "row 2: 3 is not a class index in 0..2"),
-        (np.eye(3) * 5, [0, -1, 2], {}, "row 1: -1"),
-        (np.eye(3) * 5, [0.0, 1.0, 2.0], {}, "dtype float64"),
-        (np.eye(3) * 5, [0, 1, 2], {"kind": "odds"}, "kind='odds'"),
-        (np.eye(3) * 5, [0, 1, 2], {"method": "magic"}, "method='magic'"),
-        (np.eye(3) * 5, [0, 1, 2], {"sample_weight": [1, 1]}, "one for each of the 3 rows"),
-        (np.eye(3) * 5, [0, 1, 2], {"sample_weight": [1, -1, 1]}, "row 1: -1.0"),
-        (np.eye(3) * 5, [0, 1, 2], {"sample_weight": [1, np.nan, 1]}, "row 1: nan"),
-        (np.eye(3) * 5, [0, 1, 2], {"sample_weight": [0, 0, 0]}, "0 everywhere"),
-        (np.eye(3) * 5, [0, 1, 2], {"classes": ["a", "b"]}, "2 names"),
-        ([[0.2, 0.8], [0.6, 0.4]], [0, 1], {}, "look like probabilities"),
-        ([[2.0, 0.8], [0.6, 0.4]], [0, 1], {"kind": "probabilities"}, "row 0: 2, 0.8 are not probabilities"),
-        ([[-1.0, -1.0], [0.6, 0.4]], [0, 1], {"kind": "log_probabilities"}, "row 0: -1, -1 are not log-prob"),
-    ],
-)
-def test_bad_input_is_named(scores, labels, options, message):
-    with pytest.raises(ValueError, match=message):
-        softly.fit_calibrator(scores, labels, **options)
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint64, np.longlong])
-def test_labels_of_every_integer_dtype(dtype):
-    scores, labels = draw(100, 4, 1.5)
-    assert softly.fit_calibrator(scores, labels.astype(dtype)) == softly.fit_calibrator(scores, labels)
-
-
-def test_kinds_agree():
-    scores, labels = draw(300, 4, 2.0)
-    logits = softly.fit_calibrator(scores, labels)
-    logs = softly.fit_calibrator(softly.log_softmax(scores), labels, kind="log_probabilities")
-    probabilities = softly.fit_calibrator(softly.softmax(scores), labels, kind="probabilities")
-    for other in (logs, probabilities):
-        assert other.temperature == pytest.approx(logits.temperature, rel=1e-9)
-    np.testing.assert_allclose(probabilities.apply(softly.softmax(scores)), logits.apply(scores), rtol=1e-9)
-
-
-def test_one_dimension_means_the_binary_pair():
-    scores, labels = draw(300, 2, 2.0)
-    gap = scores[:, 1] - scores[:, 0]
-    fitted = softly.fit_calibrator(gap, labels)
-    assert fitted.temperature == pytest.approx(softly.fit_calibrator(scores, labels).temperature, rel=1e-9)
-    np.testing.assert_allclose(fitted.apply(gap)[:, 1], 1 / (1 + np.exp(-gap / fitted.temperature)), rtol=1e-14)
-
-
-def test_argmax_and_accuracy_do_not_change(usps):
-    scores, labels = usps[0].astype(np.float64), usps[1]
-    p = softly.fit_calibrator(scores, labels).apply(scores)
-    np.testing.assert_array_equal(p.argmax(axis=1), scores.argmax(axis=1))
-    assert (p.argmax(axis=1) == labels).mean() == (scores.argmax(axis=1) == labels).mean()
-
-
-def test_json_round_trip_gives_the_same_bits(usps):
-    fitted = softly.fit_calibrator(*usps, classes=[f"class {i} é" for i in range(10)])
-    again = softly.Calibrator.from_json(fitted.to_json())
-    assert again == fitted
-    assert again.apply(usps[0]).tobytes() == fitted.apply(usps[0]).tobytes()
-
-
-BREAKAGES = {
-    "not JSON": lambda d: "{",
-    "a list": lambda d: "[]",
-    "another format": lambda d: json.dumps(d | {"format": "pickle"}),
-    "another version": lambda d: json.dumps(d | {"version": 99}),
-    "temperature 0": lambda d: json.dumps(d | {"temperature": 0}),
-    "temperature text": lambda d: json.dumps(d | {"temperature": "5"}),
-    "temperature NaN": lambda d: json.dumps(d | {"temperature": float("nan")}),
-    "temperature true": lambda d: json.dumps(d | {"temperature": True}),
-    "temperature outside its interval": lambda d: json.dumps(d | {"temperature": 100.0}),
-    "interval of three": lambda d: json.dumps(d | {"interval": [1, 2, 3]}),
-    "one class": lambda d: json.dumps(d | {"classes": ["a"]}),
-    "classes twice": lambda d: json.dumps(d | {"classes": ["a"] * len(d["classes"])}),
-    "status unknown": lambda d: json.dumps(d | {"status": "fine"}),
-    "status contradicts": lambda d: json.dumps(d | {"status": "separable"}),
-    "method unknown": lambda d: json.dumps(d | {"method": "magic"}),
-    "extra field": lambda d: json.dumps(d | {"color": "red"}),
-    "missing field": lambda d: json.dumps({k: v for k, v in d.items() if k != "rows"}),
-}
-
-
-@pytest.mark.parametrize("name", BREAKAGES)
-def test_a_calibrator_edited_into_nonsense_is_refused(name):
-    fitted = softly.fit_calibrator(*draw(100, 4, 1.5))
-    with pytest.raises(ValueError, match="calibrator: "):
-        softly.Calibrator.from_json(BREAKAGES[name](fitted.to_dict()))
-
-
-def test_apply_refuses_another_number_of_classes():
-    fitted = softly.fit_calibrator(*draw(100, 4, 1.5))
-    with pytest.raises(ValueError, match="scores have 3 classes, but this calibrator was fitted on 4"):
-        fitted.apply(np.zeros((2, 3)))
-
-
-def test_apply_keeps_the_precision():
-    scores, labels = draw(100, 4, 1.5)
-    fitted = softly.fit_calibrator(scores, labels)
-    assert fitted.apply(scores.astype(np.float32)).dtype == np.float32
-    assert fitted.apply(scores.astype(np.float16)).dtype == np.float32
-    assert fitted.apply(scores).dtype == np.float64
-
-
-def statistics_of(scores, labels, weights, rows):
-    return TemperatureStatistics.from_scores(
-        scores[rows], labels[rows], (0.0, 0.5, 3.0), weights=None if weights is None else weights[rows]
-    )
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_statistics_merge_to_the_same_bits_in_any_grouping(weighted):
-    scores, labels = draw(1000, 7, 2.0)
-    weights = np.random.default_rng(4).random(1000) if weighted else None
-    whole = statistics_of(scores, labels, weights, slice(None))
-    rng = np.random.default_rng(5)
-    for _ in range(5):
-        order = rng.permutation(1000)
-        parts = np.split(order, np.sort(rng.integers(0, 1000, 6)))
-        merged = statistics_of(scores, labels, weights, parts[0])
-        for rows in parts[1:]:
-            merged = merged.merge(statistics_of(scores, labels, weights, rows))
-        for i in range(3):
-            assert merged.point(i) == whole.point(i)
-        assert merged.regret() == whole.regret()
-        assert merged.total_weight() == whole.total_weight()
-
-
-def test_statistics_agree_with_mpmath():
-    scores, labels = draw(50, 5, 2.0)
-    point = TemperatureStatistics.from_scores(scores, labels, (0.7,)).point(0)
-    with mpmath.workdps(40):
-        likelihood = gradient = curvature = mpmath.mpf(0)
-        for row, y in zip(scores.tolist(), labels.tolist(), strict=True):
-            e = [mpmath.exp(mpmath.mpf("0.7") * mpmath.mpf(v)) for v in row]
-            p = [v / sum(e) for v in e]
-            mean = mpmath.fdot(p, row)
-            likelihood += mpmath.log(p[y])
-            gradient += mean - row[y]
-            curvature += mpmath.fdot(p, [(v - mean) ** 2 for v in row])
-    assert point.log_likelihood == pytest.approx(float(likelihood), rel=1e-14)
-    assert point.gradient == pytest.approx(float(gradient), rel=1e-13)
-    assert point.curvature == pytest.approx(float(curvature), rel=1e-13)
-
-
-def test_the_kernel_and_the_expression_give_the_same_statistics(monkeypatch):
-    scores, labels = draw(500, 6, 2.0)
-    scores[3, 2] = scores[9, 0] = -np.inf
-    labels[[3, 9]] = 1
-    kernel = TemperatureStatistics.from_scores(scores, labels, (0.0, 1.0, 20.0))
-    monkeypatch.setattr("softly._kernels.TABLE", {})
-    expression = TemperatureStatistics.from_scores(scores, labels, (0.0, 1.0, 20.0))
-    for i in range(3):
-        assert kernel.point(i) == pytest.approx(expression.point(i), rel=1e-12)
 
 
 def test_fold_fits_equal_fits_without_the_fold():
