@@ -132,15 +132,16 @@ def file_case(directory: Path, rows: int) -> Case:
     }
 
 
-def cpu_seconds(arguments: list[str], rounds: int = 9) -> float:
-    """Median CPU time of a process."""
-    spent = []
+def cpu_seconds(commands: dict[str, list[str]], rounds: int = 15) -> dict[str, float]:
+    """Median CPU time of each process, in turn."""
+    spent: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return statistics.median(spent)
+        for name, command in commands.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return {name: statistics.median(seconds) for name, seconds in spent.items()}
 
 
 def machine() -> str:
@@ -181,14 +182,20 @@ def main() -> None:
         name = f"calibrate a Parquet file, {rows:,} x 10 float32"
         lines.append(row(name, interleaved(file_case(Path(directory), rows), 3)))
         print(lines[-1], flush=True)
-    bare = cpu_seconds([sys.executable, "-c", "pass"])
-    softly_command = str(Path(sys.executable).with_name("softly"))
+    command = str(Path(sys.executable).with_name("softly"))
+    cpu = cpu_seconds(
+        {
+            "python": [sys.executable, "-c", "pass"],
+            "--version": [command, "--version"],
+            "--help": [command, "--help"],
+            "numpy": [sys.executable, "-c", "import numpy"],
+            "softly": [sys.executable, "-c", "import numpy, softly"],
+        }
+    )
     for option in ("--version", "--help"):
-        spent = cpu_seconds([softly_command, option])
-        lines.append(f"| `softly {option}`, CPU | {1e3 * spent:.0f} | bare python {1e3 * bare:.0f} ms |")
-    numpy_import = cpu_seconds([sys.executable, "-c", "import numpy"])
-    softly_import = cpu_seconds([sys.executable, "-c", "import numpy, softly"])
-    lines.append(f"| import of softly and numpy, CPU | {1e3 * softly_import:.0f} | numpy {1e3 * numpy_import:.0f} ms |")
+        lines.append(f"| `softly {option}`, CPU | {1e3 * cpu[option]:.0f} | bare python {1e3 * cpu['python']:.0f} ms |")
+    imports = f"{1e3 * cpu['softly']:.0f} | numpy alone {1e3 * cpu['numpy']:.0f} ms"
+    lines.append(f"| import of numpy and softly, CPU | {imports} |")
     print(*lines[-3:], sep="\n")
     RESULTS.write_text("\n".join(lines) + "\n")
 

@@ -45,8 +45,11 @@ def find(operation: str, scores: Array) -> Callable[..., Any] | None:
     return TABLE.get((operation, "cpu", scores.dtype))
 
 
-def find_direct(operation: str, scores: Array, temperature: Any) -> Callable[..., Any] | None:
-    """The kernel for a call that needs no preparation: contiguous native rows, one ordinary temperature."""
+def find_direct(operation: str, scores: Array, temperature: Any, out: Array | None) -> Callable[..., Any] | None:
+    """The kernel for a call that needs no preparation: contiguous native rows, one ordinary temperature.
+
+    `out`, if given, must be the scores themselves or a like array apart from them.
+    """
     if (
         type(scores) is np.ndarray
         and type(temperature) is float
@@ -55,9 +58,20 @@ def find_direct(operation: str, scores: Array, temperature: Any) -> Callable[...
         and scores.ndim
         and scores.flags.c_contiguous
         and scores.flags.aligned
+        and (out is None or out is scores or _is_like_and_apart(out, scores))
     ):
         return TABLE.get((operation, "cpu", scores.dtype))
     return None
+
+
+def _is_like_and_apart(out: Array, scores: Array) -> bool:
+    return (
+        type(out) is np.ndarray
+        and out.dtype == scores.dtype
+        and out.shape == scores.shape
+        and out.flags.carray
+        and not np.may_share_memory(out, scores)
+    )
 
 
 def run(operation: str, rows: Rows, expression: Callable[[Rows], Array]) -> Array:

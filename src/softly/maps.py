@@ -131,10 +131,10 @@ def _apply(
     **options: Any,
 ) -> Array:
     """Straight to the kernel where nothing is to prepare; else checks, kernel or expression, the caller's layout."""
-    if axis == -1 and where is None and out is None and empty == "zero":
-        kernel = _kernels.find_direct(operation, scores, temperature)
+    if axis == -1 and where is None and empty == "zero" and (out is None or not options):
+        kernel = _kernels.find_direct(operation, scores, temperature, out)
         if kernel is not None:
-            result = kernel(scores, temperature, EMPTY_CODES[empty], None)
+            result = kernel(scores, temperature, EMPTY_CODES[empty], out)
             return result if result.ndim else result[()]
     with np.errstate(all="ignore"):
         rows = as_rows(scores, axis, temperature, where, empty, out, **options)
