@@ -192,8 +192,8 @@ def main() -> None:
             "softly": [sys.executable, "-c", "import numpy, softly"],
         }
     )
-    for option in ("--version", "--help"):
-        lines.append(f"| `softly {option}`, CPU | {1e3 * cpu[option]:.0f} | bare python {1e3 * cpu['python']:.0f} ms |")
+    bare = f"bare python {1e3 * cpu['python']:.0f} ms"
+    lines += [f"| `softly {option}`, CPU | {1e3 * cpu[option]:.0f} | {bare} |" for option in ("--version", "--help")]
     imports = f"{1e3 * cpu['softly']:.0f} | numpy alone {1e3 * cpu['numpy']:.0f} ms"
     lines.append(f"| import of numpy and softly, CPU | {imports} |")
     print(*lines[-3:], sep="\n")
