@@ -37,14 +37,18 @@ INLINE Tile transpose(const T* const* rows, long classes, double* gaps) {
         }
         bool finite = true;
         for (int lane = 0; lane < lanes<double>; ++lane) finite &= check[lane] == 0;
+        Doubles beyond = {};  // NaN for gaps of -inf, also where a difference of finite scores overflows
         column = gaps + v * lanes<double>;
         for (long j = 0; j < classes; ++j, column += tile_rows) {
-            const Doubles z = load(column);
+            const Doubles z = load(column), gap = z - largest;
             if (!finite)
                 for (int lane = 0; lane < lanes<double>; ++lane)
-                    kind = kind == Tile::unusable || !(z[lane] < infinity) ? Tile::unusable : Tile::some_impossible;
-            store(column, z - largest);
+                    if (!(z[lane] < infinity)) kind = Tile::unusable;
+            beyond += gap * 0.0;
+            store(column, gap);
         }
+        for (int lane = 0; lane < lanes<double>; ++lane)
+            if (beyond[lane] != 0 && kind == Tile::finite) kind = Tile::some_impossible;
     }
     return kind;
 }

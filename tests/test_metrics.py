@@ -10,28 +10,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from draws import random_case
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, precision_recall_fscore_support
 
-from softly._errors import InputError
 from softly.calibration import metrics
 from softly.calibration.metrics import EvaluationStatistics, evaluate, outcomes
 from softly.calibration.reliability import wilson
-from softly.calibration.tallies import Losses, Tally
 
 NAN = float("nan")
-
-
-def softmax(scores):
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def random_case(rows=2000, classes=5, dtype=np.float64, seed=0):
-    rng = np.random.default_rng(seed)
-    scores = 2 * rng.standard_normal((rows, classes))
-    labels = (scores + rng.gumbel(size=scores.shape) * 1.7).argmax(axis=1)
-    return softmax(scores).astype(dtype), labels
 
 
 def from_confidence(confidence, hit):
@@ -298,37 +285,6 @@ def test_what_a_row_gives_does_not_depend_on_its_neighbours():
             np.testing.assert_array_equal(column, np.concatenate(pieces))
 
 
-def test_sums_are_the_same_integers_in_any_order_and_grouping():
-    rng = np.random.default_rng(2)
-    value = np.exp(rng.uniform(-45, 6.6, 4000))  # from below the last bit kept to the largest loss there is
-    place = rng.integers(0, 3, 4000)
-    whole = Tally.empty(3)
-    whole.add(place, value)
-    order = rng.permutation(4000)
-    parts = []
-    for rows in np.array_split(order, 37):
-        parts.append(Tally.empty(3))
-        parts[-1].add(place[rows], value[rows])
-    merged = reduce(lambda a, b: b + a, parts)
-    for name in ("count", "high", "low"):
-        np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
-    truth = [math.fsum(value[place == i]) for i in range(3)]
-    assert whole.sums() == pytest.approx(truth, rel=3e-16)
-    assert whole.total() == pytest.approx(math.fsum(value), rel=3e-16)
-
-
-def test_losses_of_every_size_are_summed_exactly_and_stand_near_the_middle_of_their_cell():
-    for loss in (0.0, 1e-30, 0.3, 700.0, 2047.9, 2048.0, 3e5, 1e13, 1e30, 1e300):
-        losses = Losses.empty()
-        losses.add(np.array([loss, loss, 0.3]))
-        assert losses.total() == math.fsum([loss, loss, 0.3]), loss
-        cell = np.flatnonzero(losses.count)[-1:]
-        if 1e-30 < loss < 1e38:
-            assert losses.middle(cell)[0] == pytest.approx(max(loss, 0.3), rel=2**-8)
-    losses.add(np.array([np.inf]))
-    assert losses.total() == np.inf
-
-
 def test_the_logarithm_of_an_underflown_probability_counts():
     statistics = metrics.EvaluationStatistics.empty(2)
     statistics.update([[1.0, 0.0], [0.0, 1.0]], [1, 1], label_log_probability=np.array([-3000.0, 1e-17]))
@@ -404,103 +360,6 @@ def test_fixed_cells_agree_with_every_confidence_kept(monkeypatch):
 
 
 # --- input ---
-
-GOOD = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
-
-
-def changed(row, column, value):
-    array = GOOD.copy()
-    array[row, column] = value
-    return array
-
-
-@pytest.mark.parametrize(
-    ("probabilities", "labels", "message"),
-    [
-        (changed(1, 2, NAN), [0, 1, 2], "row 1, class 2 is nan"),
-        (changed(2, 0, -0.25), [0, 1, 2], "row 2, class 0 is -0.25; give numbers in [0, 1]"),
-        (changed(0, 1, 1.5), [0, 1, 2], "row 0, class 1 is 1.5"),
-        (changed(1, 1, 0.75), [0, 1, 2], "row 1 sums to 0.95, not 1"),
-        (changed(1, 1, 0.8002), [0, 1, 2], "row 1 sums to 1.0002, not 1"),
-        ([0.5, 1.5], [0, 1], "row 1, class 1 is 1.5"),
-        ([NAN, 0.5], [0, 1], "row 0, class 1 is nan"),
-        (GOOD, [0, 1], "labels: shape (2,) given for 3 rows"),
-        (GOOD, [[0], [1], [2]], "labels: shape (3, 1) given for 3 rows"),
-        (GOOD, [0, 1, 3], "labels: row 2 is 3; give class indices from 0 to 2"),
-        (GOOD, [0, -1, 2], "labels: row 1 is -1"),
-        (GOOD, np.array([0, 2**64 - 1, 2], np.uint64), "labels: row 1 is 18446744073709551615"),
-        (GOOD, [0.0, 1.0, 2.0], "labels: dtype float64 given"),
-        (GOOD, ["0", "1", "2"], "labels: dtype <U1 given"),
-        (GOOD[:, :1], [0, 0, 0], "1 columns given; give two or more"),
-        (GOOD[None], [0, 1, 2], "shape (1, 3, 3) given"),
-        (0.5, 0, "shape () given"),
-        (GOOD[:0], [], "no rows given"),
-        ([], [], "no rows given"),
-    ],
-)
-def test_bad_input_is_named_in_one_line(probabilities, labels, message):
-    with pytest.raises(InputError) as caught:
-        evaluate(probabilities, labels)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"bins": 0}, "bins: 0 given"),
-        ({"seed": -1}, "seed: -1 given"),
-        ({"resamples": 0}, "resamples: 0 given"),
-        ({"classes": ["a", "b"]}, "classes: 2 names given for 3 classes"),
-    ],
-)
-def test_bad_options_are_named(options, message):
-    with pytest.raises(InputError, match=message):
-        evaluate(GOOD, [0, 1, 2], **options)
-
-
-@pytest.mark.parametrize(
-    "probabilities", [GOOD.astype(object), GOOD.astype(str), GOOD.astype(complex), np.ma.masked_array(GOOD)]
-)
-def test_what_is_not_plain_numbers_is_a_type_error(probabilities):
-    with pytest.raises(TypeError, match="probabilities"):
-        evaluate(probabilities, [0, 1, 2])
-    with pytest.raises(TypeError, match="labels is a masked array"):
-        evaluate(GOOD, np.ma.masked_array([0, 1, 2]))
-
-
-def test_rounding_of_the_dtype_is_forgiven():
-    probabilities, labels = random_case(rows=2000, classes=40)
-    narrow = probabilities.astype(np.float16)
-    assert np.abs(narrow.astype(float).sum(axis=1) - 1).max() > 1e-4  # it would fail as float64
-    assert evaluate(narrow, labels).rows == 2000
-    with pytest.raises(InputError, match="sums to"):
-        evaluate(narrow.astype(np.float64), labels)
-
-
-def test_a_bad_batch_leaves_no_trace_and_rows_are_counted_from_the_first_batch():
-    statistics = EvaluationStatistics.empty(3)
-    statistics.update(GOOD, [0, 1, 2])
-    before = statistics.evaluation().to_dict()
-    for probabilities, labels, message in (
-        (changed(2, 0, 0.9), [0, 1, 2], "row 5 sums to 1.6"),
-        (GOOD, [0, 9, 2], "row 4 is 9"),
-        (GOOD[:, :2], [0, 1, 1], "2 classes given; give 3"),
-    ):
-        with pytest.raises(InputError, match=message):
-            statistics.update(probabilities, labels)
-    assert statistics.evaluation().to_dict() == before
-    with pytest.raises(InputError, match="other: 2 classes given"):
-        statistics.merge(EvaluationStatistics.empty(2))
-
-
-def test_error_states_of_numpy_have_no_effect():
-    probabilities, labels = random_case(rows=200)
-    probabilities[0] = np.eye(5)[(labels[0] + 1) % 5]
-    probabilities[1] = [1.0, 1e-320, 0, 0, 0]
-    with np.errstate(all="raise"):
-        raised = evaluate(probabilities, labels).to_dict()
-    assert raised == evaluate(probabilities, labels).to_dict()
 
 
 def test_only_numpy_is_imported():

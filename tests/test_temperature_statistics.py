@@ -58,3 +58,17 @@ def test_the_kernel_and_the_expression_give_the_same_statistics(monkeypatch):
     expression = TemperatureStatistics.from_scores(scores, labels, (0.0, 1.0, 20.0))
     for i in range(3):
         assert kernel.point(i) == pytest.approx(expression.point(i), rel=1e-12)
+
+
+@pytest.mark.parametrize("neighbour", [0.0, -np.inf])
+@pytest.mark.parametrize("where", ["core", "expression"])
+def test_a_gap_beyond_a_double_is_impossible_whatever_the_rows_beside_it(neighbour, where, monkeypatch):
+    """It is told from other impossible scores by its own row, not by those that share a vector with it."""
+    if where == "expression":
+        monkeypatch.setattr("softly._kernels.TABLE", {})
+    scores = np.array([[1e308, -1e308, 1e308], [1.0, 2.0, neighbour]])
+    point = TemperatureStatistics.from_scores(scores[:1], np.array([0]), (1e-300,)).point(0)
+    assert (point.log_likelihood, point.gradient, point.curvature) == (pytest.approx(-np.log(2)), 0, 0)
+    both = TemperatureStatistics.from_scores(scores, np.array([0, 1]), (1.0,)).point(0)
+    parts = [TemperatureStatistics.from_scores(scores[i : i + 1], np.array([i]), (1.0,)) for i in range(2)]
+    assert both == parts[0].merge(parts[1]).point(0)

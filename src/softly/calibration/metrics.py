@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from softly._errors import InputError
 from softly.calibration.evaluation import Claims, ClassRow, Estimate, Evaluation, ReliabilityBin
+from softly.calibration.kinds import label_vector
 from softly.calibration.outcomes import (
     Outcomes,
     blocks,
     check_probabilities,
-    checked_labels,
     class_count,
     numbers,
     outcomes,
@@ -129,7 +129,7 @@ class EvaluationStatistics:
         """
         with np.errstate(all="ignore"):
             array = numbers(probabilities)
-            target = checked_labels(labels, len(array), self.classes, self.rows)
+            target = label_vector(labels, len(array), self.classes, self.rows)
             check_probabilities(array, self.classes, self.rows)
             log_p = label_log_probability
             if log_p is not None and (np.shape(log_p) != (len(array),) or np.isnan(log_p).any()):

@@ -86,17 +86,3 @@ def check_probabilities(array: npt.NDArray[Any], classes: int, first_row: int) -
                 f"probabilities: row {first_row + start + row} sums to {sums[row]:.6g}, not 1; "
                 "give the probabilities of all classes"
             )
-
-
-def checked_labels(labels: npt.ArrayLike, rows: int, classes: int, first_row: int) -> npt.NDArray[np.intp]:
-    """Labels as class indices, one for each of the `rows`; InputError otherwise."""
-    array = plain_array(labels, "labels")
-    if array.shape != (rows,):
-        raise InputError(f"labels: shape {array.shape} given for {rows} rows; give one class index a row")
-    if array.dtype.kind not in "biu" and rows:
-        raise InputError(f"labels: dtype {array.dtype} given; give class indices of an integer dtype")
-    wrong = (array < 0) | (array >= classes)
-    if wrong.any():
-        row = wrong.argmax()
-        raise InputError(f"labels: row {first_row + row} is {array[row]}; give class indices from 0 to {classes - 1}")
-    return array.astype(np.intp)

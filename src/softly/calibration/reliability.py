@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from softly.calibration.evaluation import Estimate, ReliabilityBin
+from softly.calibration.statistics import NORMAL_975
 from softly.calibration.tallies import FloatArray, IntArray, Losses
 
 # Resampling draws groups of neighbouring cells, each within one bin. What is lost, the spread of confidence
 # among a thousandth of the rows, is small beside the chance of a hit.
 GROUPS = 1024
-NORMAL_975 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
 class Cells(NamedTuple):

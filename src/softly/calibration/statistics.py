@@ -19,6 +19,7 @@ from softly._errors import InputError, RowError
 
 EXACT_CHUNKS = 67
 _UNIT_EXPONENT = 1075  # chunk 0 counts units of 2**-1075
+NORMAL_975 = 1.959963984540054  # 97.5 % quantile of the normal distribution, for 95 % intervals
 QUANTITIES = ("log_likelihood", "gradient", "curvature")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from softly._errors import InputError
-from softly.calibration.statistics import Point, TemperatureStatistics
+from softly.calibration.statistics import NORMAL_975, Point, TemperatureStatistics
 
 Status = Literal["ok", "separable", "anti_correlated", "constant"]
 MESSAGES: dict[Status, str] = {
@@ -25,7 +25,6 @@ MESSAGES: dict[Status, str] = {
     "constant": "every row has equal scores: they say nothing, and no temperature changes them; T = 1 is kept.",
 }
 ONE_CLASS = "all labels are of one class: the temperature says nothing about the others"
-QUANTILE = 1.959963984540054  # of the normal distribution, for a 95 % interval
 
 _LAST_STEP = 1e-5  # Newton's error squares at each step: after this one it is about 1e-10
 _FAR = 8.0  # a bracket wider than this factor, or a step beyond it, is not trusted
@@ -171,7 +170,7 @@ def fit_temperatures(
 
 def temperature_interval(temperature: float, standard_error: float) -> tuple[float, float]:
     """The 95 % interval, symmetric in log T, within the finite positive numbers."""
-    relative = QUANTILE * standard_error / temperature
+    relative = NORMAL_975 * standard_error / temperature
     factor = math.exp(relative) if relative < 700 else math.inf
     return max(temperature / factor, sys.float_info.min), min(temperature * factor, sys.float_info.max)
 
