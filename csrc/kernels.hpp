@@ -7,13 +7,28 @@ namespace softly {
 
 enum class Dtype : int { float32, float64 };
 
-struct Rows {  // contiguous rows of scores, and one temperature for all (stride 0) or one a row (stride 1)
+struct Span {  // of scores: where a row begins, and how many entries it has
+    long begin, size;
+};
+
+struct Rows {  // contiguous scores, and one temperature for all (stride 0) or one a row (stride 1)
     const void* scores;
     void* out;
-    long columns;
+    long rows;
+    long columns;              // of a row; with offsets of a head, which holds all its segments
+    const long long* offsets;  // null, or the bounds of the segments of each head: from 0 to columns, not decreasing
+    long segments;
     const double* temperature;
     long temperature_stride;
     int empty;
+    double alpha;
+
+    Span row(long i) const {
+        if (!offsets) return {i * columns, columns};
+        const long head = i / segments, segment = i - head * segments;
+        return {head * columns + (long)offsets[segment], (long)(offsets[segment + 1] - offsets[segment])};
+    }
+    double temperature_of(long i) const { return temperature[i * temperature_stride]; }
 };
 
 struct TemperatureProblem {
@@ -29,17 +44,27 @@ struct TemperatureProblem {
 constexpr int exact_sum_chunks = 67;
 constexpr int block_rows = 128;  // rows whose temperature statistics are summed at a time
 
-// Rows [begin, end). Sums have fold_count x (1 + 3 betas) x 67 chunks; the scratch memory of the temperature kernel
-// has temperature_scratch() doubles.
-using RowsKernel = void (*)(const Rows&, long begin, long end);
+// Rows [begin, end). The scratch memory of the sparse maps has sparse_scratch(longest row) doubles, that of the temperature
+// kernel temperature_scratch(); sums have fold_count x (1 + 3 betas) x 67 chunks.
+using RowsKernel = void (*)(const Rows&, long begin, long end, double* scratch);
 using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long end, double* scratch, long long* sums);
 
 struct Kernels {
     const char* target;
-    RowsKernel softmax[2], log_softmax[2], logsumexp[2];  // by Dtype
+    RowsKernel softmax[2], log_softmax[2], logsumexp[2], entmax[2], sigmoid[2], log_sigmoid[2];  // by Dtype
     TemperatureKernel temperature_statistics[2];
 };
 
+// The largest error of each operation, over every score and temperature. softmax, log_softmax, sigmoid, log_sigmoid:
+// in ULPs of the result. logsumexp: of max(|result|, |largest score / T|). sparsemax, entmax: of 1.
+struct Bound {
+    const char* operation;
+    double ulp;
+};
+constexpr Bound bounds[] = {{"softmax", 2},   {"log_softmax", 2}, {"logsumexp", 2},   {"sparsemax", 2},
+                            {"entmax", 4}, {"sigmoid", 2},     {"log_sigmoid", 2}};
+
+constexpr long sparse_scratch(long longest) { return 2 * (longest + 16); }
 constexpr long temperature_scratch(long classes, int betas) { return 8 * classes + (1 + 3 * betas) * block_rows; }
 
 extern const Kernels kernels_baseline;

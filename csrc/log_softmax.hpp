@@ -1,20 +1,29 @@
 // log_softmax of one row: (z - max)/T - log(sum of exponentials). Both terms have the same sign: nothing cancels.
-// Range: every T from 0 to inf, every score. Error: at most 2 ULP, also where the probability is near 1.
+// Range: every T from 0 to inf, every score. Error: kernels.hpp.
+
+// Beside the maximum of the row (or, in each lane, of a row) and its log(sum) as hi + lo. At T = 1 three roundings of at most
+// half an ULP of the result are all there is; a quotient needs its rounding error and that of the difference.
+template <class T, bool scaled>
+INLINE Vector<T> log_probability(Vector<T> z, Vector<T> maximum_score, const Division<T>& by, Vector<T> hi, Vector<T> lo) {
+    if constexpr (!scaled) {
+        return (z - maximum_score) - hi;
+    } else {
+        const T lowest = -(sizeof(T) == 4 ? T(0x1.fffffep127f) : T(0x1.fffffffffffffp1023));
+        const Pair<T> x = shifted_score<T, scaled>(z, maximum_score, by);
+        const Pair<T> y = two_sum(x.hi, -hi);
+        const Vector<T> exact = y.hi + (y.lo + (x.lo - lo));
+        return y.hi < lowest ? y.hi : exact;  // -inf has no rounding error
+    }
+}
 
 template <class T, bool scaled>
-INLINE bool log_softmax_ordinary(const T* scores, T* out, long n, T maximum_score, const Division<T>& by) {
-    const Log log_sum = log_of(sum_of_exponentials<T, scaled, false>(scores, n, maximum_score, by, nullptr));
-    if (log_sum.hi != log_sum.hi) return false;
-    const T hi = T(log_sum.hi), lo = T((log_sum.hi - (double)hi) + log_sum.lo);
-    const Vector<T> lowest = broadcast(-(sizeof(T) == 4 ? T(0x1.fffffep127f) : T(0x1.fffffffffffffp1023)));
+INLINE void log_probabilities(const T* scores, T* out, long n, T maximum_score, const Division<T>& by, double log_sum) {
+    const T hi = T(log_sum), lo = T(log_sum - (double)hi);
     for_each_vector<T>(n, [&](int, long offset, int count) {
         const Vector<T> z = load_padded(scores + offset, count);
-        const Pair<T> x = shifted_score<T, scaled>(z, maximum_score, by);
-        const Pair<T> y = two_sum(x.hi, broadcast(-hi));
-        const Vector<T> exact = y.hi + (y.lo + (x.lo - lo));
-        store_counted(out + offset, count, y.hi < lowest ? y.hi : exact);  // -inf has no rounding error
+        store_counted(out + offset, count,
+                      log_probability<T, scaled>(z, broadcast(maximum_score), by, broadcast(hi), broadcast(lo)));
     });
-    return true;
 }
 
 template <class T>
@@ -23,10 +32,13 @@ void log_softmax_row(const T* scores, T* out, long n, double temperature, Empty 
     const T largest = row_maximum(scores, n);
     RowKind kind = kind_of_row(scores, n, largest);
     if (kind == RowKind::ordinary) {
-        const Division<T> by(temperature);
-        const bool done = by.is_one ? log_softmax_ordinary<T, false>(scores, out, n, largest, by)
-                                    : log_softmax_ordinary<T, true>(scores, out, n, largest, by);
-        if (done) return;
+        const double log_sum = log_of_sum_of_row(scores, n, largest, temperature);
+        if (log_sum == log_sum) {
+            const Division<T> by(temperature);
+            by.is_one ? log_probabilities<T, false>(scores, out, n, largest, by, log_sum)
+                      : log_probabilities<T, true>(scores, out, n, largest, by, log_sum);
+            return;
+        }
         kind = RowKind::not_a_number;
     }
     if (kind == RowKind::infinite) {

@@ -1,5 +1,16 @@
 // logsumexp of one row: max/T + log(sum of exponentials).
-// Range: every T from 0 to inf, every score. Error: at most 2 ULP of max(|result|, |max/T|).
+// Range: every T from 0 to inf, every score. Error: kernels.hpp.
+
+// The sum of the two terms, with the rounding errors of the quotient and of the sum; of one row, or of a row in each lane.
+INLINE Doubles potential(Doubles largest, double temperature, Doubles log_sum) {
+    const Doubles quotient = largest / temperature, top = largest == 0.0 ? Doubles{} : quotient;
+    const Doubles product = top * temperature;
+    const Doubles left = ((largest - product) - product_error(top, broadcast(temperature), product)) / temperature;
+    const Pair<double> sum = two_sum(top, log_sum);
+    const auto exact = (left - left == 0.0) & ((largest > 0x1p-900) | (largest < -0x1p-900));  // not of subnormals
+    const Doubles rest = sum.lo + (exact ? left : Doubles{});
+    return sum.hi - sum.hi == 0.0 ? sum.hi + rest : sum.hi;
+}
 
 template <class T>
 T logsumexp_row(const T* scores, long n, double temperature, Empty empty) {
@@ -9,15 +20,6 @@ T logsumexp_row(const T* scores, long n, double temperature, Empty empty) {
     if (kind == RowKind::not_a_number) return nan;
     if (kind == RowKind::infinite) return infinity;
     if (kind == RowKind::empty) return empty == Empty::nan ? nan : -infinity;
-    const Division<T> by(temperature);
-    const Log log_sum =
-        log_of(by.is_one ? sum_of_exponentials<T, false, false>(scores, n, largest, by, nullptr)
-                         : sum_of_exponentials<T, true, false>(scores, n, largest, by, nullptr));
-    if (log_sum.hi != log_sum.hi) return nan;
-    const double top = largest == 0 ? 0.0 : (double)largest / temperature;
-    const double sum = top + log_sum.hi;
-    if (sum - sum != 0 || top == 0) return T(sum + (top == 0 ? log_sum.lo : 0.0));
-    const double top_error = temperature - temperature != 0 ? 0.0 : __builtin_fma(-top, temperature, largest) / temperature;
-    const double log_part = sum - top, lost = (top - (sum - log_part)) + (log_sum.hi - log_part);
-    return T(sum + (lost + top_error + log_sum.lo));
+    const double log_sum = log_of_sum_of_row(scores, n, largest, temperature);
+    return T(potential(broadcast((double)largest), temperature, broadcast(log_sum))[0]);
 }

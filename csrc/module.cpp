@@ -7,10 +7,12 @@
 #include <numpy/arrayobject.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -52,20 +54,85 @@ void over_rows(long rows, long columns, const Body& body) {
     parallel_for(rows, grain, body);
 }
 
-// softmax(scores, temperature, empty, out): scores with at least one axis and one column; temperature a number or
-// an array of one a row; out None or an array like the result. Returns out.
-template <RowsKernel (Kernels::*table)[2], bool reduces>
+// Bounds of segments, copied so that nobody can change them any more.
+bool copy_offsets(PyObject* object, long columns, std::vector<long long>* offsets) {
+    PyArrayObject* array = as_array(object, NPY_INT64, "offsets");
+    if (!array) return false;
+    const auto* bounds = static_cast<const long long*>(PyArray_DATA(array));
+    offsets->assign(bounds, bounds + PyArray_SIZE(array));
+    const bool fit = !offsets->empty() && offsets->front() == 0 && offsets->back() == columns &&
+                     std::is_sorted(offsets->begin(), offsets->end());
+    if (!fit) PyErr_SetString(PyExc_ValueError, "offsets must run from 0 to the last axis of scores, not decreasing");
+    return fit;
+}
+
+long longest_segment(const std::vector<long long>& offsets) {
+    long longest = 0;
+    for (std::size_t i = 1; i < offsets.size(); ++i) longest = std::max(longest, (long)(offsets[i] - offsets[i - 1]));
+    return longest;
+}
+
+// An array like the result, or `out` if it is one. Returns a new reference.
+PyObject* result_array(PyObject* out, int ndim, const npy_intp* shape, PyArrayObject* scores) {
+    if (out == Py_None) return PyArray_SimpleNew(ndim, shape, PyArray_TYPE(scores));
+    PyArrayObject* given = as_array(out, PyArray_TYPE(scores), "out");
+    if (!given) return nullptr;
+    if (!PyArray_ISWRITEABLE(given) || PyArray_SIZE(given) != PyArray_MultiplyList(shape, ndim))
+        return PyErr_Format(PyExc_ValueError, "out must be writable and of the result's size");
+    Py_INCREF(out);
+    return out;
+}
+
+bool run_rows(RowsKernel kernel, const Rows& task, long rows, long size, long scratch_size) {
+    std::atomic<bool> out_of_memory{false};
+    const auto body = [&](long begin, long end) {
+        std::unique_ptr<double[]> scratch(scratch_size ? new (std::nothrow) double[scratch_size] : nullptr);
+        if (scratch_size && !scratch)
+            out_of_memory = true;
+        else
+            kernel(task, begin, end, scratch.get());
+    };
+    if (size <= 4096) {
+        body(0, rows);
+    } else {
+        Py_BEGIN_ALLOW_THREADS;
+        over_rows(rows, size / std::max(1L, rows), body);
+        Py_END_ALLOW_THREADS;
+    }
+    if (out_of_memory) PyErr_NoMemory();
+    return !out_of_memory;
+}
+
+// softmax(scores, temperature, empty, out, offsets, alpha): scores with at least one axis and one column; temperature a
+// number or an array of one a row; out None or an array like the result; offsets None or the bounds of the segments of
+// each row, which are rows of their own then; alpha for entmax alone. Returns out.
+template <RowsKernel (Kernels::*table)[2], bool reduces = false, bool needs_scratch = false>
 PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    if (count != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", count);
+    if (count != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", count);
     PyArrayObject* scores = as_array(args[0], -1, "scores");
     Dtype dtype;
     if (!scores || !dtype_of(scores, &dtype)) return nullptr;
     const int ndim = PyArray_NDIM(scores);
     const long columns = ndim ? PyArray_DIM(scores, ndim - 1) : 0;
     if (columns == 0) return PyErr_Format(PyExc_ValueError, "scores must have at least one column");
-    const long rows = PyArray_SIZE(scores) / columns;
+    long rows = PyArray_SIZE(scores) / columns, longest = columns;
 
-    Rows task{PyArray_DATA(scores), nullptr, columns, nullptr, 0, 0};
+    Rows task{};
+    task.scores = PyArray_DATA(scores);
+    task.columns = columns;
+    task.rows = rows;
+    std::vector<long long> offsets;
+    npy_intp shape[NPY_MAXDIMS];
+    std::copy_n(PyArray_DIMS(scores), ndim, shape);
+    if (args[4] != Py_None) {
+        if (!copy_offsets(args[4], columns, &offsets)) return nullptr;
+        task.offsets = offsets.data();
+        task.segments = (long)offsets.size() - 1;
+        rows *= task.segments;
+        task.rows = rows;
+        longest = longest_segment(offsets);
+        if (reduces) shape[ndim - 1] = task.segments;
+    }
     double temperature;
     if (PyArray_Check(args[1])) {
         PyArrayObject* temperatures = as_array(args[1], NPY_FLOAT64, "temperature");
@@ -80,29 +147,57 @@ PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     }
     task.empty = (int)PyLong_AsLong(args[2]);
     if (task.empty == -1 && PyErr_Occurred()) return nullptr;
+    task.alpha = PyFloat_AsDouble(args[5]);
+    if (task.alpha == -1.0 && PyErr_Occurred()) return nullptr;
 
-    const int out_ndim = reduces ? ndim - 1 : ndim;
-    PyObject* out = args[3];
-    if (out == Py_None) {
-        out = PyArray_SimpleNew(out_ndim, PyArray_DIMS(scores), PyArray_TYPE(scores));
-        if (!out) return nullptr;
-    } else {
-        PyArrayObject* given = as_array(out, PyArray_TYPE(scores), "out");
-        if (!given) return nullptr;
-        if (!PyArray_ISWRITEABLE(given) || PyArray_SIZE(given) != (reduces ? rows : rows * columns))
-            return PyErr_Format(PyExc_ValueError, "out must be writable and of the result's size");
-        Py_INCREF(out);
-    }
+    PyObject* out = result_array(args[3], reduces && !task.offsets ? ndim - 1 : ndim, shape, scores);
+    if (!out) return nullptr;
     task.out = PyArray_DATA(reinterpret_cast<PyArrayObject*>(out));
-    const RowsKernel kernel = (kernels->*table)[(int)dtype];
-    if (rows * columns <= 4096) {
-        kernel(task, 0, rows);
-    } else {
-        Py_BEGIN_ALLOW_THREADS;
-        over_rows(rows, columns, [&](long begin, long end) { kernel(task, begin, end); });
-        Py_END_ALLOW_THREADS;
+    if (!run_rows((kernels->*table)[(int)dtype], task, rows, PyArray_SIZE(scores),
+                  needs_scratch ? sparse_scratch(longest) : 0)) {
+        Py_DECREF(out);
+        return nullptr;
     }
     return out;
+}
+
+// group(index, segments) -> (offsets, order or None): where each segment's entries begin, and the stable order that brings
+// them together (None: they stand so). index: int64, each in [0, segments).
+PyObject* group(PyObject*, PyObject* const* args, Py_ssize_t count) {
+    if (count != 2) return PyErr_Format(PyExc_TypeError, "takes 2 arguments, got %zd", count);
+    PyArrayObject* index = as_array(args[0], NPY_INT64, "index");
+    if (!index) return nullptr;
+    const npy_intp entries = PyArray_SIZE(index), segments = PyLong_AsLongLong(args[1]);
+    if (segments < 0) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "segments must not be negative");
+        return nullptr;
+    }
+    const npy_intp bounds = segments + 1;
+    PyObject* offsets = PyArray_ZEROS(1, &bounds, NPY_INT64, 0);
+    if (!offsets) return nullptr;
+    auto* next = static_cast<long long*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(offsets)));
+    const auto* segment = static_cast<const long long*>(PyArray_DATA(index));
+    bool sorted = true;
+    for (npy_intp i = 0; i < entries; ++i) {
+        if (segment[i] < 0 || segment[i] >= segments) {
+            Py_DECREF(offsets);
+            return PyErr_Format(PyExc_ValueError, "index must lie in [0, segments)");
+        }
+        ++next[segment[i] + 1];
+        sorted &= i == 0 || segment[i - 1] <= segment[i];
+    }
+    for (npy_intp i = 0; i < segments; ++i) next[i + 1] += next[i];
+    if (sorted) return Py_BuildValue("NO", offsets, Py_None);
+    PyObject* order = PyArray_SimpleNew(1, &entries, NPY_INT64);
+    if (!order) {
+        Py_DECREF(offsets);
+        return nullptr;
+    }
+    auto* at = static_cast<long long*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(order)));
+    for (npy_intp i = 0; i < entries; ++i) at[next[segment[i]]++] = i;
+    for (npy_intp i = segments; i > 0; --i) next[i] = next[i - 1];  // each begin had moved to its end
+    next[0] = 0;
+    return Py_BuildValue("NN", offsets, order);
 }
 
 bool labels_fit(PyArrayObject* labels, long rows, long classes) {
@@ -201,6 +296,16 @@ PyObject* list_targets(PyObject*, PyObject*) {
     return tuple;
 }
 
+PyObject* error_bounds(PyObject*, PyObject*) {
+    PyObject* result = PyDict_New();
+    for (const Bound& bound : bounds) {
+        PyObject* ulp = result ? PyFloat_FromDouble(bound.ulp) : nullptr;
+        if (!ulp || PyDict_SetItemString(result, bound.operation, ulp) < 0) Py_CLEAR(result);
+        Py_XDECREF(ulp);
+    }
+    return result;
+}
+
 PyObject* active_target(PyObject*, PyObject*) { return PyUnicode_FromString(kernels->target); }
 PyObject* threads(PyObject*, PyObject*) { return PyLong_FromLong(thread_count()); }
 
@@ -210,11 +315,16 @@ constexpr PyCFunction method(F* function) {
 }
 
 PyMethodDef methods[] = {
-    {"softmax", method(rows_operation<&Kernels::softmax, false>), METH_FASTCALL, "softmax over the last axis"},
-    {"log_softmax", method(rows_operation<&Kernels::log_softmax, false>), METH_FASTCALL, "log of softmax"},
+    {"softmax", method(rows_operation<&Kernels::softmax>), METH_FASTCALL, "softmax over the last axis"},
+    {"log_softmax", method(rows_operation<&Kernels::log_softmax>), METH_FASTCALL, "log of softmax"},
     {"logsumexp", method(rows_operation<&Kernels::logsumexp, true>), METH_FASTCALL, "log of the sum of exponentials"},
+    {"entmax", method(rows_operation<&Kernels::entmax, false, true>), METH_FASTCALL, "entmax, alpha > 1"},
+    {"sigmoid", method(rows_operation<&Kernels::sigmoid>), METH_FASTCALL, "sigmoid of each entry"},
+    {"log_sigmoid", method(rows_operation<&Kernels::log_sigmoid>), METH_FASTCALL, "log of sigmoid"},
+    {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},
+    {"bounds", error_bounds, METH_NOARGS, "the largest error of each operation, in ULPs"},
     {"active_target", active_target, METH_NOARGS, "the instruction set in use"},
     {"threads", threads, METH_NOARGS, "how many threads large calls use"},
     {nullptr, nullptr, 0, nullptr},

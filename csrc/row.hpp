@@ -34,6 +34,13 @@ INLINE void store_counted(Scalar<V>* p, int count, V v) {
         store_first(p, count, v);
 }
 
+struct Maximum {
+    template <class V>
+    INLINE V operator()(V a, V b) const {
+        return maximum(a, b);
+    }
+};
+
 // The largest score; NaN scores are passed over here and found by the sum.
 template <class T>
 INLINE T row_maximum(const T* scores, long n) {
@@ -42,10 +49,10 @@ INLINE T row_maximum(const T* scores, long n) {
     for_each_vector<T>(n, [&](int part, long offset, int count) {
         best[part] = maximum(load_padded(scores + offset, count), best[part]);
     });
-    T result = T(-__builtin_inf());
-    for (const auto& b : best)
-        for (int lane = 0; lane < lanes<T>; ++lane) result = b[lane] > result ? b[lane] : result;
-    return result;
+    Vector<T> largest = best[0];
+#pragma GCC unroll 16
+    for (int part = 1; part < parts<T>; ++part) largest = maximum(best[part], largest);
+    return across<lanes<T> / 2>(largest, Maximum{})[0];
 }
 
 // How scores are divided by a temperature: x = ((z - max) * before) * after / T', everything a power of two but
@@ -83,11 +90,11 @@ struct Division {
 // (z - max) / T as hi + lo, the rounding errors of the difference and of the quotient kept in lo. Impossible
 // entries give hi = -inf, also where T = inf makes -inf * 0.
 template <class T, bool scaled>
-INLINE Pair<T> shifted_score(Vector<T> z, T maximum_score, const Division<T>& by) {
+INLINE Pair<T> shifted_score(Vector<T> z, Vector<T> maximum_score, const Division<T>& by) {
     if constexpr (!scaled) {
-        return two_sum(z, broadcast(-maximum_score));
+        return two_sum(z, -maximum_score);
     } else {
-        Pair<T> d = two_sum(z * by.before, broadcast(-maximum_score * by.before));
+        Pair<T> d = two_sum(z * by.before, -maximum_score * by.before);
         d.hi = d.hi * by.after;
         d.lo = d.lo * by.after;
         const Vector<T> r = broadcast(by.reciprocal), hi = d.hi * r;
@@ -102,14 +109,30 @@ struct Sum {         // of exp((z - max) / T) over a row, the leaders apart: lea
     double rest, rest_error;
 };
 
-// Sixteen numbers to one, in a fixed tree; two-sum keeps what rounding would lose.
-INLINE void combine(double* sum, double* error) {
-    for (int half = accumulators / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) {
-            const double a = sum[i], b = sum[i + half], s = a + b, b_part = s - a;
-            error[i] = (error[i] + error[i + half]) + ((a - (s - b_part)) + (b - b_part));
-            sum[i] = s;
-        }
+// Sixteen accumulators to one, in lane 0, by a fixed tree: i and i + 8, then i and i + 4, ...
+INLINE Doubles plus(Doubles a, Doubles b) { return a + b; }
+INLINE Pair<double> plus(const Pair<double>& a, const Pair<double>& b) {
+    const Pair<double> sum = two_sum(a.hi, b.hi);
+    return {sum.hi, (a.lo + b.lo) + sum.lo};
+}
+template <int distance>
+INLINE Pair<double> exchanged(const Pair<double>& v) {
+    return {exchanged<distance>(v.hi), exchanged<distance>(v.lo)};
+}
+struct Plus {
+    template <class Sum>
+    INLINE Sum operator()(const Sum& a, const Sum& b) const {
+        return plus(a, b);
+    }
+};
+template <class Sum>
+INLINE Sum combined(const Sum (&accumulator)[parts<double>]) {
+    Sum sum[parts<double>];
+    for (int i = 0; i < parts<double>; ++i) sum[i] = accumulator[i];
+#pragma GCC unroll 8
+    for (int half = parts<double> / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) sum[i] = plus(sum[i], sum[i + half]);
+    return across<lanes<double> / 2>(sum[0], Plus{});
 }
 
 // The sum of exponentials; with keep, they are written to out for the maps that divide them later.
@@ -119,7 +142,7 @@ INLINE Sum sum_of_exponentials(const T* scores, long n, T maximum_score, const D
     Bits<T> leaders[parts<T>] = {};
     for_each_vector<T>(n, [&](int part, long offset, int count) {
         const Vector<T> z = load_padded(scores + offset, count);
-        const Pair<T> x = shifted_score<T, scaled>(z, maximum_score, by);
+        const Pair<T> x = shifted_score<T, scaled>(z, broadcast(maximum_score), by);
         const Pair<T> e = scaled_exp(x.hi, x.lo);
         if constexpr (keep) store_counted(out + offset, count, e.hi * Exp<T>::unscale);
         const Bits<T> leads = (Bits<T>)(z == broadcast(maximum_score));
@@ -128,27 +151,22 @@ INLINE Sum sum_of_exponentials(const T* scores, long n, T maximum_score, const D
         sum[part] = next.hi;
         error[part] += next.lo + (Vector<T>)((Bits<T>)e.lo & ~leads);
     });
-    double total[accumulators], total_error[accumulators], count = 0;
+    Pair<double> wide[parts<double>];
+    double count = 0;
     for (int i = 0; i < accumulators; ++i) {
-        total[i] = sum[i / lanes<T>][i % lanes<T>];
-        total_error[i] = error[i / lanes<T>][i % lanes<T>];
+        wide[i / lanes<double>].hi[i % lanes<double>] = sum[i / lanes<T>][i % lanes<T>];
+        wide[i / lanes<double>].lo[i % lanes<double>] = error[i / lanes<T>][i % lanes<T>];
         count += (double)leaders[i / lanes<T>][i % lanes<T>];
     }
-    combine(total, total_error);
-    const double rest = total[0] + total_error[0], rest_error = (total[0] - rest) + total_error[0];
+    const Pair<double> total = combined(wide);
+    const double rest = total.hi[0] + total.lo[0], rest_error = (total.hi[0] - rest) + total.lo[0];
     return {count, rest * (double)Exp<T>::unscale, rest_error * (double)Exp<T>::unscale};
 }
 
-struct Log {  // hi + lo
-    double hi, lo;
-};
-
-// log of the sum of exponentials; near 0 through log1p, so that no bit of a tiny rest is lost.
-INLINE Log log_of(const Sum& s) {
-    if (s.leaders == 1) return {log1p(s.rest), s.rest_error / (1 + s.rest)};
-    const double total = s.leaders + s.rest;
-    const double lost = (s.leaders - (total - (total - s.leaders))) + (s.rest - (total - s.leaders));
-    return {log(total), (lost + s.rest_error) / total};
+// log of the sum of exponentials: 1 + (leaders - 1 + rest), so that no bit of a tiny rest is lost.
+INLINE double log_of(const Sum& s) {
+    const Pair<double> sum = two_sum(broadcast(s.leaders), broadcast(s.rest));
+    return log_of_pair(sum.hi, sum.lo + s.rest_error)[0];
 }
 
 // Rows that have no ordinary sum. `possible` entries of a row at +inf are its ties; an empty row follows `empty`.
@@ -173,4 +191,16 @@ INLINE long count_infinite(const T* scores, long n) {
 template <class T>
 INLINE void fill(T* out, long n, T value) {
     for (long i = 0; i < n; ++i) out[i] = value;
+}
+
+// A row of probabilities without an ordinary sum: ties at +inf share, the rest is one number everywhere.
+template <class T>
+INLINE void probabilities_of_special_row(RowKind kind, const T* scores, T* out, long n, Empty empty) {
+    if (kind == RowKind::infinite) {
+        const T share = T(1) / T(count_infinite(scores, n));
+        for (long i = 0; i < n; ++i) out[i] = scores[i] == T(__builtin_inf()) ? share : T(0);
+    } else {
+        const bool nan = kind == RowKind::not_a_number || empty == Empty::nan;
+        fill(out, n, nan ? T(__builtin_nan("")) : empty == Empty::uniform ? T(1) / T(n) : T(0));
+    }
 }

@@ -18,7 +18,7 @@ INLINE bool softmax_ordinary(const T* scores, T* out, long n, T maximum_score, c
     }
     for_each_vector<T>(n, [&](int, long offset, int count) {
         const Vector<T> e = load_padded(out + offset, count);
-        store_counted(out + offset, count, fused(e, broadcast(reciprocal), e * reciprocal_error));
+        store_counted(out + offset, count, times_pair(e, broadcast(reciprocal), broadcast(reciprocal_error)));
     });
     return true;
 }
@@ -28,17 +28,18 @@ void softmax_row(const T* scores, T* out, long n, double temperature, Empty empt
     const T largest = row_maximum(scores, n);
     RowKind kind = kind_of_row(scores, n, largest);
     if (kind == RowKind::ordinary) {
+        if (is_near(largest, temperature)) {
+            if (temperature == 1 ? softmax_near<T, false>(scores, out, n, largest, temperature)
+                                 : softmax_near<T, true>(scores, out, n, largest, temperature))
+                return;
+            probabilities_of_special_row(RowKind::not_a_number, scores, out, n, empty);
+            return;
+        }
         const Division<T> by(temperature);
         const bool done = by.is_one ? softmax_ordinary<T, false>(scores, out, n, largest, by)
                                     : softmax_ordinary<T, true>(scores, out, n, largest, by);
         if (done) return;
         kind = RowKind::not_a_number;
     }
-    if (kind == RowKind::infinite) {
-        const T share = T(1) / T(count_infinite(scores, n));
-        for (long i = 0; i < n; ++i) out[i] = scores[i] == T(__builtin_inf()) ? share : T(0);
-    } else {
-        const bool nan = kind == RowKind::not_a_number || empty == Empty::nan;
-        fill(out, n, nan ? T(__builtin_nan("")) : empty == Empty::uniform ? T(1) / T(n) : T(0));
-    }
+    probabilities_of_special_row(kind, scores, out, n, empty);
 }

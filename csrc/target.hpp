@@ -16,5 +16,8 @@
 #endif
 #define INLINE inline __attribute__((always_inline))
 
+using std::exp;
+using std::expm1;
 using std::log;
 using std::log1p;
+using std::pow;

@@ -11,13 +11,6 @@ constexpr int tile_rows = 8;
 constexpr int tile_vectors = tile_rows / lanes<double>;
 static_assert(block_rows % tile_rows == 0 && block_rows < additions_until_normalised);
 
-struct Yes {
-    static constexpr bool value = true;
-};
-struct No {
-    static constexpr bool value = false;
-};
-
 enum class Tile { finite, some_impossible, unusable };
 
 // gaps [classes][8]: d = z - max of eight rows, -inf where impossible; unusable if there is NaN or +inf.

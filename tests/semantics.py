@@ -6,6 +6,7 @@ in ULPs. `python semantics.py` runs the whole table in this process: done once f
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -14,18 +15,23 @@ import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
-import mpmath
 import numpy as np
+from semantics_truth import exact as exact
 
-FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "sparsemax")
+FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "sparsemax", "entmax")
+ELEMENTWISE = ("sigmoid", "log_sigmoid")
+SEGMENTS = ("segment_softmax", "segment_log_softmax", "segment_logsumexp", "segment_entmax")
+PLANNED = ("cross_entropy", "attention")  # public names to come: their rows stand in the table and are run from then on
 EXPRESSION_ULP = 64.0  # stated tolerance of the array-API expressions; special values stay exact
 HERE = Path(__file__).parent
 FORCED = "SOFTLY_TARGET" in os.environ  # a run for one target: fewer sizes, so that all targets fit in a minute
+FLOATS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+EXCEPTIONS = {"ValueError": ValueError, "TypeError": TypeError, "AxisError": np.exceptions.AxisError}
+ARRAY_OPTIONS = ("temperature", "where", "weights", "offsets", "index")
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,11 @@ class Case:
     source: str
     input: Any
     dtypes: tuple[str, ...] = ("float32", "float64")
+    layout: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
     ulp: float = 0.0
+    scale: float = 0.0
     raises: str = ""
     match: str = ""
     functions: tuple[str, ...] = FUNCTIONS
@@ -48,11 +56,22 @@ class Case:
         return self.functions if self.raises else tuple(self.expected)
 
 
+@functools.cache
+def table() -> dict[str, Any]:
+    """The whole of semantics.toml."""
+    return tomllib.loads((HERE / "semantics.toml").read_text(encoding="utf-8"))
+
+
+def sections(kind: str) -> Iterator[dict[str, Any]]:
+    """The rows of one kind, "case", "fit" or "planned", of all sections of semantics.toml, as they stand there."""
+    for section in table()["section"]:
+        yield from section.get(kind, ())
+
+
 def cases() -> list[Case]:
-    """All rows of semantics.toml, in order."""
-    table = tomllib.loads((HERE / "semantics.toml").read_text(encoding="utf-8"))["case"]
+    """All rows of the table about functions that exist, in order."""
     lists = ("dtypes", "functions")
-    return [Case(**{key: tuple(v) if key in lists else v for key, v in row.items()}) for row in table]
+    return [Case(**{key: tuple(v) if key in lists else v for key, v in row.items()}) for row in sections("case")]
 
 
 def every() -> Iterator[tuple[Case, str, str]]:
@@ -66,22 +85,50 @@ def to_dtype(name: str) -> np.dtype[Any]:
 
 
 def fill(value: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
-    """An array from what the table holds: nested lists, a number, or {shape, value}."""
+    """An array from what the table holds: nested lists, a number, or {shape, value}; complex numbers are pairs."""
     if isinstance(value, dict):
         return np.full(value["shape"], value["value"], dtype=dtype)
+    if dtype is not None and np.dtype(dtype).kind == "c" and not np.iscomplexobj(value):
+        return np.array(value, np.float64).view(np.complex128)[..., 0].astype(dtype)
     return np.array(value, dtype=dtype)
+
+
+def unaligned(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same numbers, one byte off their natural boundary."""
+    view = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+def read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same numbers, not to be written to."""
+    array.flags.writeable = False
+    return array
+
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "": lambda array: array,
+    "Fortran": np.asfortranarray,
+    "strided": lambda array: np.repeat(array, 2, axis=-1)[..., ::2],
+    "reversed": lambda array: array[..., ::-1].copy()[..., ::-1],
+    "stride 0": lambda array: np.broadcast_to(array[..., :1], array.shape),
+    "byte-swapped": lambda array: array.astype(array.dtype.newbyteorder()),
+    "unaligned": unaligned,
+    "read-only": read_only,
+    "masked array": lambda array: np.ma.masked_array(array, mask=array > 0),
+}
 
 
 def scores_of(case: Case, dtype: str) -> Any:
     """The scores of a case; dtype "python" leaves lists and numbers as they are."""
-    return case.input if dtype == "python" else fill(case.input, to_dtype(dtype))
+    return case.input if dtype == "python" else LAYOUTS[case.layout](fill(case.input, to_dtype(dtype)))
 
 
-def options_of(case: Case) -> dict[str, Any]:
-    """The keyword arguments of a case, lists turned into arrays."""
+def options_of(case: Case, dtype: str = "float64") -> dict[str, Any]:
+    """The keyword arguments of a case, lists turned into arrays (not for dtype "python")."""
     options = dict(case.options)
-    for key in ("temperature", "where"):
-        if isinstance(options.get(key), list | dict):
+    for key in ARRAY_OPTIONS:
+        if isinstance(options.get(key), dict) or (isinstance(options.get(key), list) and dtype != "python"):
             options[key] = fill(options[key])
     if "axis" in options:
         axis = options["axis"]
@@ -89,15 +136,31 @@ def options_of(case: Case) -> dict[str, Any]:
     return options
 
 
+def parts_of(case: Case, name: str, promised: np.dtype[Any]) -> list[np.ndarray[Any, Any]]:
+    """What a case expects, in 64 bits: the result; with return_sign the logarithm, which is real, and the sign."""
+    expected, wide = case.expected[name], np.complex128 if promised.kind == "c" else np.float64
+    if isinstance(expected, dict) and "sign" in expected:
+        return [fill(expected["log"], np.float64), fill(expected["sign"], wide)]
+    return [fill(expected, wide)]
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number in nested lists and tables."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from numbers(item)
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
 def has_subnormals(case: Case, dtype: str) -> bool:
     """Whether a case feeds, asks for or expects a number that a backend may flush to zero."""
     kind = to_dtype(dtype)
-    info = ml_dtypes.finfo(kind if kind.kind in "fV" else np.float64)
-    temperature = fill(case.options.get("temperature", 1.0))
+    least = float(ml_dtypes.finfo(kind if kind.kind in "fVc" else np.float64).smallest_normal)
+    given = [*numbers(case.input), *numbers(case.expected), *numbers(case.options)]
     with np.errstate(all="ignore"):
-        inputs = (fill(case.input), temperature, 1 / temperature)
-    wide = [np.asarray(a, np.float64) for a in (*inputs, *(fill(e) for e in case.expected.values()))]
-    return any(bool(np.any((a != 0) & (np.abs(a) < float(info.smallest_normal)))) for a in wide)
+        inverse = 1 / fill(case.options.get("temperature", 1.0), np.float64)
+    return any(0 < abs(number) < least for number in (*given, *inverse.ravel().tolist()))
 
 
 def error(result: Any, truth: Any, *, scale: Any = 0.0) -> np.ndarray[Any, Any]:
@@ -121,8 +184,7 @@ def error(result: Any, truth: Any, *, scale: Any = 0.0) -> np.ndarray[Any, Any]:
 
 def raised(case: Case) -> tuple[type[BaseException], ...]:
     """The exceptions a case allows; "ValueError|TypeError" means either."""
-    known = {"ValueError": ValueError, "TypeError": TypeError, "AxisError": np.exceptions.AxisError}
-    return tuple(known[name] for name in case.raises.split("|"))
+    return tuple(EXCEPTIONS[name] for name in case.raises.split("|"))
 
 
 def check(
@@ -140,11 +202,9 @@ def check(
 
     `least_ulp` widens tolerances that are not exact; `asarray`, `asnumpy`: to the backend and back.
     """
-    scores, options = scores_of(case, dtype), options_of(case)
+    scores = scores_of(case, dtype)
     given = scores if dtype == "python" else asarray(scores)
-    for key in ("temperature", "where"):
-        if isinstance(options.get(key), np.ndarray):
-            options[key] = asarray(options[key])
+    options = {k: asarray(v) if isinstance(v, np.ndarray) else v for k, v in options_of(case, dtype).items()}
     small = isinstance(scores, np.ndarray) and scores.size < 10**6
     before = scores.tobytes() if small else b""
     outcome: Any = None
@@ -162,49 +222,31 @@ def check(
         return
     assert exception is None, said
     assert not small or scores.tobytes() == before, "changed its input"
-    result, expected = asnumpy(outcome), fill(case.expected[name], np.float64)
+    promised = to_dtype(dtype if dtype in FLOATS else default_float)
+    outcomes, parts = outcome if isinstance(outcome, tuple) else (outcome,), parts_of(case, name, promised)
+    assert len(outcomes) == len(parts), said
+    for result, expected in zip(map(asnumpy, outcomes), parts, strict=True):
+        kind = promised if np.iscomplexobj(expected) or promised.kind != "c" else promised.type(0).real.dtype
+        assert result.dtype == kind, f"dtype {result.dtype}, expected {kind}"
+        compare(result, expected, max(case.ulp, least_ulp) if case.ulp else 0, case.scale)
+
+
+def compare(result: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], limit: float, scale: float) -> None:
+    """AssertionError unless shapes agree, and numbers within `limit` ULPs, 0 meaning exactly when rounded."""
     assert result.shape == expected.shape, f"shape {result.shape}, expected {expected.shape}"
     if result.size > 10**5:  # the table expects one number everywhere: compare the extremes
         result, expected = np.stack([result.min(), result.max()]), expected.ravel()[:2]
-    floating = dtype in ("float16", "bfloat16", "float32", "float64")
-    promised = to_dtype(dtype if floating else default_float)
-    assert result.dtype == promised, f"dtype {result.dtype}, expected {promised}"
-    if case.ulp == 0:
+    if limit == 0:
         with np.errstate(all="ignore"):
             wrong = ~((result == expected.astype(result.dtype)) | (np.isnan(result) & np.isnan(expected)))
         assert not wrong.any(), f"got {result}, expected exactly {expected}"
+        return
+    if result.dtype.kind == "c":  # each part in ULPs of the modulus
+        size = np.maximum(np.abs(expected), scale)
+        ulps = np.maximum(error(result.real, expected.real, scale=size), error(result.imag, expected.imag, scale=size))
     else:
-        ulps, limit = error(result, expected), max(case.ulp, least_ulp)
-        assert (ulps <= limit).all(), f"{ulps.max():.3g} ULP off (limit {limit:g}): {result}, not {expected}"
-
-
-def exact(name: str, row: Any, temperature: float = 1.0) -> list[Any]:
-    """The truth, as mpf numbers, for one row of scores < inf, not all -inf, at 0 < T < inf."""
-    z = [Fraction(float(v)) if np.isfinite(v) else None for v in row]
-    t, most = Fraction(float(temperature)), max(v for v in z if v is not None)
-    shifted = [None if v is None else (v - most) / t for v in z]
-    if name == "sparsemax":
-        ordered = sorted((s for s in shifted if s is not None), reverse=True)
-        total = threshold = Fraction(0)
-        for k, s in enumerate(ordered, 1):
-            total += s
-            if 1 + k * s > total:
-                threshold = (total - 1) / k
-        return [to_mpf(max(Fraction(0), s - threshold)) if s is not None else mpmath.mpf(0) for s in shifted]
-    powers = [mpmath.mpf(0) if s is None or s < -20000 else mpmath.exp(to_mpf(s)) for s in shifted]
-    leader = shifted.index(Fraction(0))
-    rest = mpmath.fsum(powers[:leader] + powers[leader + 1 :])
-    if name == "softmax":
-        return [p / (1 + rest) for p in powers]
-    potential = mpmath.log1p(rest)
-    if name == "logsumexp":
-        return [to_mpf(most / t) + potential]
-    return [mpmath.mpf("-inf") if s is None else to_mpf(s) - potential for s in shifted]
-
-
-def to_mpf(value: Fraction) -> Any:
-    """A fraction as mpf, rounded once in the working precision."""
-    return mpmath.mpf(value.numerator) / value.denominator
+        ulps = error(result, expected, scale=scale)
+    assert (ulps <= limit).all(), f"{ulps.max():.3g} ULP off (limit {limit:g}): {result}, not {expected}"
 
 
 def targets() -> tuple[str, ...]:
@@ -214,6 +256,9 @@ def targets() -> tuple[str, ...]:
     except ImportError:
         return ()
     return tuple(_core.targets())
+
+
+LEAST_ULP = 0.0 if targets() and os.environ.get("SOFTLY_TARGET") != "none" else EXPRESSION_ULP
 
 
 def other_targets() -> tuple[str, ...]:
@@ -251,10 +296,8 @@ def main() -> int:
     """Runs the table in this process; prints what fails. SOFTLY_TARGET says which core must be active."""
     import softly
 
-    target, least_ulp = os.environ.get("SOFTLY_TARGET", ""), 0.0
-    if target == "none":
-        least_ulp = EXPRESSION_ULP
-    elif target:
+    target = os.environ.get("SOFTLY_TARGET", "")
+    if target and target != "none":
         from softly import _core
 
         assert _core.active_target() == target, f"{_core.active_target()} is active, not {target}"
@@ -262,7 +305,7 @@ def main() -> int:
     for case, name, dtype in every():
         ran += 1
         try:
-            check(getattr(softly, name), case, name, dtype, least_ulp=least_ulp)
+            check(getattr(softly, name), case, name, dtype, least_ulp=LEAST_ULP)
         except AssertionError as failure:
             failures += 1
             print(f"FAILED {name} {dtype} [{case.name}]: {failure}")

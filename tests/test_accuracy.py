@@ -1,171 +1,113 @@
-"""Errors in ULPs against the exact maps of scores/T: at most 2 in float32 and float64, rounded once below.
-
-The truth comes from 80-bit arithmetic with an exact shift and an exact quotient, and is itself held to mpmath.
-"""
+"""Errors in ULPs against the exact maps of scores/T: within the bounds that the core states, rounded once in halves."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import accuracy
 import mpmath
 import numpy as np
 import pytest
 import semantics
+from accuracy import ALPHAS, KINDS, Array, errors, extended, scores, sigmoids, truths
 
 import softly
+from softly._kernels import BOUNDS
 
-LIMIT = 2.0
 ROUNDED_ONCE = 0.51
 SIZES = (3, 10, 33, 1000, 131072) if semantics.FORCED else (2, 3, 10, 16, 33, 64, 100, 257, 1000, 4096, 131072)
-TEMPERATURES = (0.1, 0.3, 1.0, 1.7, 10.0)
-Array = np.ndarray[Any, Any]
+FLOATS = [np.float32, np.float64]
+HALVES = ["float16", "bfloat16"]
+HALF_KINDS = ["N(0,1)", "N(0,10)", "-inf mixture", "leader", "nearly equal", "cancelling"]
+Measure = Callable[[Array, float], dict[str, Array]]  # scores, temperature -> errors of each operation
 
-narrow = np.finfo(np.longdouble).nmant < 63
-extended = pytest.mark.skipif(narrow, reason="long double is hardly wider than double here")
-
-
-# ---------------------------------------------------------------- the truth
+bounded = pytest.mark.skipif(not BOUNDS, reason="no compiled core, which alone states bounds")
 
 
-def split(a: Array) -> tuple[Array, Array]:
-    """The upper and lower half of the bits of a long double (Veltkamp)."""
-    c = a * (np.longdouble(2) ** ((np.finfo(np.longdouble).nmant + 2) // 2) + 1)
-    high = c - (c - a)
-    return high, a - high
+# ---------------------------------------------------------------- errors
 
 
-def product_error(a: Array, b: Array) -> Array:
-    """a*b - round(a*b), exactly (Dekker)."""
-    (a1, a0), (b1, b0) = split(a), split(b)
-    return ((a1 * b1 - a * b) + a1 * b0 + a0 * b1) + a0 * b0
-
-
-def truths(scores: Array, temperature: float = 1.0, *, sparse: bool = False) -> dict[str, Array]:
-    """Each map over the last axis of finite or -inf scores, to about 0.01 ULP of float64; sparsemax if asked."""
-    z, t = scores.astype(np.float64).astype(np.longdouble), np.longdouble(temperature)
-    possible, leader = np.isfinite(z), z.argmax(axis=-1, keepdims=True)
-    largest = np.take_along_axis(z, leader, axis=-1)
-    z = np.where(possible, z, largest)
-    gap = z - largest
-    v = gap - z
-    gap_error = (z - (gap - v)) - (largest + v)  # TwoSum: gap + gap_error is the exact shift
-    quotient = gap / t
-    rest = ((gap - quotient * t) - product_error(quotient, t) + gap_error) / t
-    shifted = np.where(possible, quotient + rest, -np.inf)
-    powers = np.where(possible, np.exp(quotient) * (1 + rest), 0)
-    others = powers.copy()
-    np.put_along_axis(others, leader, 0, axis=-1)
-    sum_of_others = others.sum(axis=-1, keepdims=True)
-    potential = np.log1p(sum_of_others)
-    found = {
-        "softmax": powers / (1 + sum_of_others),
-        "log_softmax": shifted - potential,
-        "logsumexp": (largest / t + potential)[..., 0],
-    }
-    if sparse:
-        ordered = -np.sort(-shifted, axis=-1)
-        count = np.arange(1, z.shape[-1] + 1)
-        total = np.cumsum(ordered, axis=-1)
-        support = (1 + count * ordered > total).sum(axis=-1, keepdims=True)
-        threshold = (np.take_along_axis(total, support - 1, axis=-1) - 1) / support
-        probabilities = np.maximum(shifted - threshold, 0)
-        found["sparsemax"] = np.where(probabilities < 2.0**-58, 0, probabilities)  # less is rounding
-    return found
-
-
-# ---------------------------------------------------------------- scores
-
-
-def step(dtype: Any) -> float:
-    """The spacing of the numbers of a dtype at 1e30."""
-    return float(np.spacing(np.array(1e30, dtype)))
-
-
-def scores(kind: str, dtype: Any, n: int, rng: np.random.Generator) -> tuple[Array, tuple[float, ...]]:
-    """Rows of n scores of one kind, about 8,000 numbers, and the temperatures to try them at."""
-    rows = max(2 if n < 100000 else 1, 8000 // n)
-    normal, info = rng.normal(size=(rows, n)), np.finfo(dtype)
-    if kind.startswith("N(0,"):
-        return (normal * float(kind[4:-1])).astype(dtype), TEMPERATURES
-    if kind == "1e30 offset":
-        return (1e30 + step(dtype) * np.rint(4 * normal)).astype(dtype), (1.0, step(dtype), 0.3 * step(dtype))
-    if kind == "-inf mixture":
-        impossible = rng.random((rows, n)) < np.linspace(0.05, 0.95, rows)[:, None]
-        impossible[:, rng.integers(n)] = False
-        return np.where(impossible, -np.inf, 10 * normal).astype(dtype), (1.0, 0.7)
-    if kind == "leader":
-        gaps = np.linspace(0, 600, rows)[:, None] if rows > 1 else np.full((1, 1), 15.0)
-        lower = -gaps - rng.random((rows, n))
-        lower[np.arange(rows), rng.integers(n, size=rows)] = 0
-        return lower.astype(dtype), (1.0, 1.7)
-    if kind == "subnormal results":
-        deepest = -np.log(float(info.smallest_subnormal))
-        normal = -deepest + rng.random((rows, n)) * 0.2 * deepest
-        normal[:, rng.integers(n)] = 0
-        return normal.astype(dtype), (1.0,)
-    if kind == "subnormal scores":
-        scale = float(info.smallest_subnormal) * 2.0**6
-        return (scale * normal).astype(dtype), (scale, scale * 0.75)
-    if kind == "huge scores":
-        scale = float(info.max) / 8
-        return (scale * np.clip(normal, -8, 8) * 0.999).astype(dtype), (scale, 0.3 * scale, 1.0)
-    if kind == "nearly equal":
-        return (5 + 1e-3 * normal).astype(dtype), (1.0, 0.1)
-    assert kind == "cancelling"
-    return (normal - np.log(np.exp(normal).sum(axis=-1, keepdims=True))).astype(dtype), (1.0,)
-
-
-KINDS = (
-    "N(0,1)", "N(0,10)", "N(0,100)", "1e30 offset", "-inf mixture", "leader", "subnormal results",
-    "subnormal scores", "huge scores", "nearly equal", "cancelling",
-)  # fmt: skip
-
-
-def errors(z: Array, temperature: float = 1.0, *, sparse: bool = False, axis: int = -1) -> dict[str, Array]:
-    """Errors of each map in ULPs; of logsumexp in ULPs of max(|result|, |largest score/T|)."""
-    with np.errstate(all="ignore"):
-        exact = truths(z, temperature, sparse=sparse)
-        largest = np.abs(z.max(axis=-1).astype(np.longdouble) / temperature)
+def of_rows(z: Array, temperature: float = 1.0, *, axis: int = -1) -> dict[str, Array]:
+    """Of softmax and its logarithms."""
     given, found = np.ascontiguousarray(np.moveaxis(z, -1, axis)), {}
+    with np.errstate(all="ignore"):
+        exact = truths(z, temperature)
     for name, truth in exact.items():
         result = np.asarray(getattr(softly, name)(given, axis, temperature=temperature))
         result = result if name == "logsumexp" else np.moveaxis(result, axis, -1)
-        found[name] = semantics.error(result, truth, scale=largest if name == "logsumexp" else 0.0)
+        found[name] = errors(name, result, truth, z, temperature)
     return found
 
 
-def beyond(limit: float, kind: str, dtype: Any, *, halves: bool = False) -> list[str]:
-    """Which maps exceed a limit on scores of one kind, each with its worst place over sizes and temperatures."""
+def of_sparse_maps(z: Array, temperature: float = 1.0) -> dict[str, Array]:
+    """Of sparsemax and of entmax at several alphas."""
+    if z.shape[-1] > 4096:
+        return {}
+    found = {}
+    for alpha in (2.0, *ALPHAS):
+        name = "sparsemax" if alpha == 2 else "entmax"
+        options = {} if alpha == 2 else {"alpha": alpha}
+        result = getattr(softly, name)(z, temperature=temperature, **options)
+        assert (result >= 0).all(), alpha
+        found[f"{name} at {alpha}"] = errors(name, result, accuracy.entmax(z, temperature, alpha), z)
+    return found
+
+
+def of_sigmoids(z: Array, temperature: float = 1.0) -> dict[str, Array]:
+    """Of sigmoid and log_sigmoid, for the scores and their negatives."""
+    z = z[np.isfinite(z)]
+    z = np.concatenate([z, -z])
+    return {
+        name: errors(name, getattr(softly, name)(z, temperature=temperature), truth, z)
+        for name, truth in sigmoids(z, temperature).items()
+    }
+
+
+MEASURES = (of_rows, of_sparse_maps, of_sigmoids)
+
+
+def beyond(measure: Measure, kind: str, dtype: Any, limit: float | None = None) -> list[str]:
+    """What exceeds the limit (default: the bound of its operation) on scores of one kind, each with its worst place."""
     worst: dict[str, tuple[float, str]] = {}
+    half = dtype not in FLOATS
     for n in SIZES:
-        z, temperatures = scores(kind, np.float32 if halves else dtype, n, np.random.default_rng([n, len(kind)]))
-        for temperature in temperatures if n <= 4096 else temperatures[:1]:
-            for name, ulps in errors(z.astype(dtype), temperature, sparse=halves).items():
-                if not ulps.max() <= worst.get(name, (limit, ""))[0]:
+        z, temperatures = scores(kind, np.float32 if half else dtype, n, np.random.default_rng([n, len(kind)]))
+        for temperature in temperatures if measure is of_rows and n <= 4096 else temperatures[:2]:
+            for name, ulps in measure(z.astype(dtype), temperature).items():
+                allowed = BOUNDS[name.split()[0]] if limit is None else limit
+                if not ulps.max() <= worst.get(name, (allowed, ""))[0]:
                     place = tuple(int(i) for i in np.unravel_index(ulps.argmax(), ulps.shape))
                     worst[name] = (float(ulps.max()), f"{n} columns, T = {temperature}, at {place}")
     return [f"{name} {kind} {np.dtype(dtype)}: {ulps:.3g} ULP, {at}" for name, (ulps, at) in worst.items()]
 
 
-# ---------------------------------------------------------------- tests
+# ---------------------------------------------------------------- the truth
 
 
 @extended
 @pytest.mark.skipif(semantics.FORCED, reason="the truth does not depend on the target")
-def test_truth_agrees_with_mpmath() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_truth_agrees_with_mpmath(kind: str) -> None:
     """0.02 ULP of float64, a hundredth of what is asked of the maps."""
-    for kind in KINDS:
-        z, temperatures = scores(kind, np.float64, 10, np.random.default_rng(5))
-        for row in z[:: max(1, len(z) // 3)][:3]:
-            for temperature in temperatures[:3]:
-                for name, computed in truths(row[None], temperature, sparse=True).items():
-                    with mpmath.workdps(40):
-                        check_row(semantics.exact(name, row, temperature), computed[0], name, row, temperature)
+    z, temperatures = scores(kind, np.float64, 10, np.random.default_rng(5))
+    for row in z[:: max(1, len(z) // 3)][:3]:
+        for temperature in temperatures[:3]:
+            with mpmath.workdps(40):
+                for name, computed in truths(row[None], temperature).items():
+                    scale = abs(float(row.max())) / temperature if name == "logsumexp" else 0.0
+                    hold(computed[0], semantics.exact(name, row, temperature), scale, (name, temperature, row))
+                for name, computed in sigmoids(row[np.isfinite(row)], temperature).items():
+                    exact = semantics.exact(name, row[np.isfinite(row)], temperature)
+                    hold(computed, exact, 0.0, (name, temperature, row))
+                for alpha in (2.0, *ALPHAS):
+                    computed = accuracy.entmax(row[None], temperature, alpha)[0]
+                    exact = semantics.exact("entmax", row, temperature, alpha)
+                    hold(computed, exact, 1.0, (alpha, temperature, row))
 
 
-def check_row(exact: list[Any], computed: Array, name: str, row: Array, temperature: float) -> None:
-    """One row of long doubles against mpf numbers."""
-    scale = {"logsumexp": abs(float(row.max())) / temperature, "sparsemax": 1.0}.get(name, 0.0)
+def hold(computed: Array, exact: list[Any], scale: float, case: Any) -> None:
+    """Long doubles against mpf numbers, in ULPs of max(|number|, scale) in float64."""
     for a, b in zip(exact, np.atleast_1d(computed), strict=True):
         if not mpmath.isfinite(a):
             assert np.isneginf(b)
@@ -173,45 +115,58 @@ def check_row(exact: list[Any], computed: Array, name: str, row: Array, temperat
         fraction, exponent = np.frexp(b)
         high = float(fraction)
         wide = mpmath.ldexp(mpmath.mpf(high) + float(fraction - np.longdouble(high)), int(exponent))
-        unit = max(max(abs(float(a)), scale) * 2.0**-53, 5e-324)
-        assert abs(wide - a) / unit < 0.02, (name, temperature, row)
+        unit = max(mpmath.mpf(5e-324), max(abs(a), scale) * mpmath.mpf(2) ** -53)
+        assert abs(wide - a) / unit < 0.02, case
+
+
+# ---------------------------------------------------------------- the maps
 
 
 @extended
+@bounded
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_two_ulp(dtype: Any, kind: str) -> None:
-    assert beyond(LIMIT, kind, dtype) == []
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("measure", MEASURES)
+def test_within_the_bounds(measure: Measure, dtype: Any, kind: str) -> None:
+    assert beyond(measure, kind, dtype) == []
 
 
 @extended
-@pytest.mark.parametrize("kind", ["N(0,1)", "N(0,10)", "-inf mixture", "leader", "nearly equal", "cancelling"])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_halves_are_rounded_once(dtype: str, kind: str) -> None:
+@pytest.mark.parametrize("kind", HALF_KINDS)
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("measure", MEASURES)
+def test_halves_are_rounded_once(measure: Measure, dtype: str, kind: str) -> None:
     """Correctly rounded, ties aside: scores and results in half precision, everything between wider."""
-    assert beyond(ROUNDED_ONCE, kind, semantics.to_dtype(dtype), halves=True) == []
+    assert beyond(measure, kind, semantics.to_dtype(dtype), ROUNDED_ONCE) == []
 
 
 @extended
-@pytest.mark.parametrize("kind", ["N(0,1)", "N(0,10)", "1e30 offset", "-inf mixture", "nearly equal"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sparsemax(dtype: Any, kind: str) -> None:
-    """Within 2 ULPs of 1."""
-    for n in SIZES[:-1]:
-        z, temperatures = scores(kind, dtype, n, np.random.default_rng(n))
-        for temperature in temperatures[:3]:
-            result = softly.sparsemax(z, temperature=temperature)
-            off = np.abs(result.astype(np.longdouble) - truths(z, temperature, sparse=True)["sparsemax"])
-            assert off.max() <= LIMIT * np.finfo(dtype).eps, (n, temperature, float(off.max()))
-            assert (result >= 0).all()
-
-
-@extended
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@bounded
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_other_axes_are_as_accurate(dtype: Any) -> None:
     z = (np.random.default_rng(0).normal(size=(70, 1000)) * 10).astype(dtype)
-    for name, ulps in errors(z, axis=0).items():
-        assert ulps.max() <= LIMIT, name
+    for name, ulps in of_rows(z, axis=0).items():
+        assert ulps.max() <= BOUNDS[name], name
+
+
+@extended
+@bounded
+@pytest.mark.parametrize("alpha", [1.0000001, 1.001, 1.1, 1.7, 2.5, 5.0, 20.0, 1000.0])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_entmax_at_other_alphas(dtype: Any, alpha: float) -> None:
+    for kind in ("N(0,1)", "-inf mixture", "nearly equal", "cancelling"):
+        for n in (2, 10, 33, 1000):
+            z, _ = scores(kind, dtype, n, np.random.default_rng(n))
+            ulps = errors("entmax", softly.entmax(z, alpha=alpha), accuracy.entmax(z, 1.0, alpha), z)
+            assert ulps.max() <= BOUNDS["entmax"], (kind, n, float(ulps.max()))
+
+
+@bounded
+def test_the_bounds_are_those_promised() -> None:
+    operations = {"softmax", "log_softmax", "logsumexp", "sparsemax", "entmax", "sigmoid", "log_sigmoid"}
+    assert set(BOUNDS) >= operations
+    assert {name: BOUNDS[name] for name in operations - {"entmax"}} == dict.fromkeys(operations - {"entmax"}, 2.0)
+    assert BOUNDS["entmax"] <= 4
 
 
 @extended
@@ -220,10 +175,19 @@ def test_this_ruler_can_fail() -> None:
     z = np.random.default_rng(0).normal(size=(20, 1000)) * 10
     powers = np.exp(z - z.max(axis=-1, keepdims=True))
     naive = powers / powers.sum(axis=-1, keepdims=True)
-    assert semantics.error(naive, truths(z)["softmax"]).max() > LIMIT
+    assert semantics.error(naive, truths(z)["softmax"]).max() > 2
     pair = np.array([[0.0, -40.0]])
     naive = np.log(np.exp(pair) / np.exp(pair).sum())
     assert semantics.error(naive, truths(pair)["log_softmax"]).max() > 1e15
+    naive = np.log(1 / (1 + np.exp(pair)))
+    assert semantics.error(naive, sigmoids(-pair)["log_sigmoid"]).max() > 1e15
+    z = np.sort(np.random.default_rng(1).normal(size=(20, 10)).astype(np.float32), axis=-1)[:, ::-1] / 2 + 100
+    rank = np.arange(1, 11, dtype=np.float32)
+    mean, square = np.cumsum(z, axis=-1) / rank, np.cumsum(z * z, axis=-1) / rank  # entmax15 without the shift
+    tau = mean - np.sqrt(np.maximum((1 - rank * (square - mean**2)) / rank, 0))
+    size = (tau <= z).sum(axis=-1, keepdims=True)
+    naive = np.maximum(z - np.take_along_axis(tau, size - 1, axis=-1), 0) ** 2
+    assert np.abs(naive - accuracy.entmax((2 * z).astype(np.float64))).max() > 4 * np.finfo(np.float32).eps
 
 
 @pytest.mark.parametrize("target", semantics.other_targets())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from typing import Any
@@ -9,78 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 import semantics
+from layouts import DTYPES, FMA, bits, fingerprints_elsewhere, from_torch, layouts, rows, to_torch
 
 import softly
 
-FUNCTIONS = [getattr(softly, name) for name in semantics.FUNCTIONS]
-DTYPES = ["float32", "float64"] if semantics.FORCED else ["float32", "float64", "float16", "bfloat16"]
-EXPRESSION = "torch tensors run the array expression so far"
+MAPS = {name: getattr(softly, name) for name in semantics.FUNCTIONS} | {
+    "entmax at 1.3": functools.partial(softly.entmax, alpha=1.3),
+    "entmax at 3": functools.partial(softly.entmax, alpha=3.0),
+}
+SIGMOIDS = {name: getattr(softly, name) for name in semantics.ELEMENTWISE}
 LENGTHS = (1, 2, 3, 7, 10, 15, 16, 17, 31, 33, 64, 100, 128, 129, 257, 1000)
 SHAPES = [(37, n) for n in (LENGTHS[::3] if semantics.FORCED else LENGTHS)]
 SHARED = [(1200, 1000), (50021, 10), (1, 200003)]  # enough work for several threads
 LARGE = [(3, 4099), (3000, 1000), (100003, 10), (2, 300007)]
-FMA = tuple(name for name in semantics.targets() if name in ("avx2", "avx512", "neon"))
-Array = np.ndarray[Any, Any]
-
-
-def rows(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Array:
-    """Scores with ties, impossible entries, one row of NaN and one with nothing possible."""
-    rng = np.random.default_rng([seed, *shape])
-    scores = rng.normal(size=shape) * 10
-    scores[rng.random(shape) < 0.1] = -np.inf
-    scores[rng.random(shape) < 0.1] = 1.5
-    if shape[0] > 4:
-        scores[1, -1], scores[2], scores[3, 0] = np.nan, -np.inf, np.inf
-    return scores.astype(semantics.to_dtype(dtype))
-
-
-def bits(result: Any) -> bytes:
-    """The bits of a result in C order and native byte order; every NaN counts as the same."""
-    result = np.asarray(result)
-    native = np.array(result, dtype=result.dtype.newbyteorder("="), order="C")
-    native[np.isnan(native)] = np.nan
-    return native.tobytes()
-
-
-def unaligned(a: Array) -> Array:
-    """The same numbers one byte off their natural boundary."""
-    buffer = np.zeros(a.nbytes + 1, np.uint8)
-    view = buffer[1:].view(a.dtype).reshape(a.shape) if a.nbytes else a
-    view[...] = a
-    assert not a.size or not view.flags.aligned
-    return view
-
-
-def read_only(a: Array) -> Array:
-    copy = a.copy()
-    copy.flags.writeable = False
-    return copy
-
-
-def layouts(a: Array) -> Iterator[tuple[str, Array]]:
-    """Arrays equal to `a` that lie differently in memory."""
-    yield "every other column", np.repeat(a, 2, axis=1)[:, ::2]
-    yield "every third row", np.repeat(a, 3, axis=0)[::3]
-    yield "part of wider rows", np.pad(a, ((1, 1), (3, 2)))[1:-1, 3:-2]
-    yield "Fortran", np.asfortranarray(a)
-    yield "negative column stride", a[:, ::-1].copy()[:, ::-1]
-    yield "negative row stride", a[::-1].copy()[::-1]
-    yield "both negative", a[::-1, ::-1].copy()[::-1, ::-1]
-    yield "read-only", read_only(a)
-    yield "unaligned", unaligned(a)
-    yield "unaligned Fortran", unaligned(np.ascontiguousarray(a.T)).T
-    if a.dtype.kind == "f":
-        swapped = a.astype(a.dtype.newbyteorder(">" if np.little_endian else "<"))
-        yield "byte-swapped", swapped
-        yield "byte-swapped Fortran", np.asfortranarray(swapped)
-        yield "unaligned byte-swapped", unaligned(swapped)
 
 
 # ---------------------------------------------------------------- layouts
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("function", FUNCTIONS, ids=semantics.FUNCTIONS)
+@pytest.mark.parametrize("function", MAPS.values(), ids=MAPS)
 class TestLayouts:
     def test_strides_alignment_and_byte_order(self, function: Any, dtype: str) -> None:
         for shape in SHAPES:
@@ -131,10 +80,8 @@ class TestLayouts:
             swapped = temperature.astype(temperature.dtype.newbyteorder())
             assert bits(function(a, where=np.asfortranarray(where), temperature=temperature)) == expected
             assert bits(function(a, where=repeated, temperature=swapped)) == expected
-            assert (
-                bits(function(a[::-1].copy()[::-1], where=where, temperature=np.repeat(temperature, 2)[::2]))
-                == expected
-            )
+            backwards = a[::-1].copy()[::-1]
+            assert bits(function(backwards, where=where, temperature=np.repeat(temperature, 2)[::2])) == expected
             assert bits(np.asarray(function(a.T, axis=0, where=where.T, temperature=temperature)).T) == expected
             assert bits(function(np.where(where, a, np.array(-np.inf, a.dtype)), temperature=temperature)) == expected
             alone = [function(a[i], where=where[i], temperature=float(temperature[i])) for i in range(37)]
@@ -163,7 +110,7 @@ class TestLayouts:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("function", FUNCTIONS, ids=semantics.FUNCTIONS)
+@pytest.mark.parametrize("function", MAPS.values(), ids=MAPS)
 def test_large_calls_give_the_bits_of_small_ones(function: Any, dtype: str) -> None:
     """Work that threads share, against the same rows a few at a time and against the transposed array."""
     for shape in LARGE:
@@ -175,6 +122,48 @@ def test_large_calls_give_the_bits_of_small_ones(function: Any, dtype: str) -> N
             assert bits(np.asarray(function(np.ascontiguousarray(a.T), axis=0)).T) == bits(whole), shape
 
 
+# ---------------------------------------------------------------- one score at a time
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("function", SIGMOIDS.values(), ids=SIGMOIDS)
+class TestSigmoids:
+    def test_strides_alignment_and_byte_order(self, function: Any, dtype: str) -> None:
+        for shape in SHAPES:
+            a = rows(shape, dtype)
+            expected = bits(function(a))
+            for name, view in layouts(a):
+                assert bits(function(view)) == expected, (name, shape)
+            assert bits(function(a.ravel())) == expected
+            assert bits(function(np.broadcast_to(a[:, :1], shape))) == bits(function(a[:, :1].repeat(shape[1], axis=1)))
+
+    def test_alone(self, function: Any, dtype: str) -> None:
+        a = rows((37, 17), dtype)
+        assert b"".join(bits(function(score)) for score in a.ravel()) == bits(function(a))
+
+    def test_masks_and_temperatures(self, function: Any, dtype: str) -> None:
+        for n in (3, 16, 33, 200):
+            a = rows((37, n), dtype)
+            rng = np.random.default_rng(n)
+            where, temperature = rng.random(a.shape) < 0.7, rng.uniform(0.1, 5, size=a.shape)
+            expected = bits(function(a, where=where, temperature=temperature))
+            one_a_row = function(a, temperature=temperature[:, :1])
+            repeated = np.repeat(temperature, 2, axis=1)[:, ::2].astype(temperature.dtype.newbyteorder())
+            assert bits(function(a, where=np.asfortranarray(where), temperature=repeated)) == expected
+            assert bits(np.asarray(function(a.T, where=where.T, temperature=temperature.T)).T) == expected
+            assert bits(function(np.where(where, a, np.array(-np.inf, a.dtype)), temperature=temperature)) == expected
+            for i in (0, 17, 36):
+                assert bits(function(a[i], temperature=float(temperature[i, 0]))) == bits(one_a_row[i])
+
+    def test_into_out(self, function: Any, dtype: str) -> None:
+        a = rows((37, 10), dtype)
+        expected = function(a)
+        for name, out in layouts(np.zeros_like(expected)):
+            if out.flags.writeable and out.dtype.isnative:
+                assert function(a, out=out) is out
+                assert bits(out) == bits(expected), name
+
+
 # ---------------------------------------------------------------- targets, threads, callers
 
 
@@ -184,49 +173,44 @@ def fingerprints() -> Iterator[str]:
         for shape in (*((37, n) for n in LENGTHS), (3, 4099), *(SHARED if dtype in ("float32", "float64") else ())):
             a = rows(shape, dtype)
             temperature = np.random.default_rng(1).uniform(0.1, 5, size=shape[0])
-            for name, function in zip(semantics.FUNCTIONS, FUNCTIONS, strict=True):
+            for name, function in MAPS.items():
                 found = hashlib.sha256()
                 for result in (function(a), function(a, temperature=0.7), function(a, temperature=temperature)):
                     found.update(bits(result))
                 found.update(bits(function(a, axis=0)))
+                yield f"{name} {dtype} {shape} {found.hexdigest()[:16]}"
+            for name, function in SIGMOIDS.items():
+                results = function(a), function(a, temperature=0.7), function(a, temperature=temperature[:, None])
+                found = hashlib.sha256(b"".join(map(bits, results)))
                 yield f"{name} {dtype} {shape} {found.hexdigest()[:16]}"
 
 
 def test_same_bits_on_every_target_with_fma_and_any_threads() -> None:
     if not FMA or semantics.FORCED:
         pytest.skip("no target with FMA here, or one was forced")
-    printed = {}
-    for target, threads in ((FMA[0], 1), (FMA[0], 2), (FMA[-1], 1)):
-        code = (
-            f"import softly._core as core, test_layouts; assert core.active_target() == {target!r}; "
-            "print(*test_layouts.fingerprints(), sep='\\n')"
-        )
-        done = semantics.python("-c", code, target=target, threads=threads)
-        assert done.returncode == 0, done.stderr[-3000:]
-        printed[target, threads] = done.stdout.splitlines()
-    reference = printed[FMA[0], 1]
-    assert len(reference) > 4 * len(LENGTHS) * len(FUNCTIONS)
+    printed = fingerprints_elsewhere("test_layouts")
+    reference = next(iter(printed.values()))
+    assert len(reference) > 4 * len(LENGTHS) * (len(MAPS) + len(SIGMOIDS))
     for run, lines in printed.items():
         assert [pair for pair in zip(lines, reference, strict=True) if pair[0] != pair[1]] == [], run
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "sparsemax" else pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=EXPRESSION))
-        for name in semantics.FUNCTIONS
-    ],
-)
+@pytest.mark.skipif(semantics.FORCED, reason="told for the default target")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*MAPS, *SIGMOIDS])
 def test_torch_tensors_on_cpu_give_the_bits_of_numpy(name: str, dtype: str) -> None:
-    if semantics.FORCED:
-        pytest.skip("told for the default target")
     torch = pytest.importorskip("torch", exc_type=ImportError)
+    function = (MAPS | SIGMOIDS)[name]
     for shape in SHAPES:
         a = rows(shape, dtype)
-        expected = bits(getattr(softly, name)(a))
-        for tensor in (torch.from_numpy(a), torch.from_numpy(np.asfortranarray(a))):
-            assert bits(getattr(softly, name)(tensor).numpy()) == expected, shape
+        rng = np.random.default_rng(1)
+        where, temperature = rng.random(shape) < 0.7, rng.uniform(0.1, 5, size=shape[0] if name in MAPS else shape)
+        expected = bits(function(a, temperature=temperature, where=where))
+        tensor = to_torch(torch, a)
+        for given in (tensor, tensor.T.contiguous().T, tensor.repeat_interleave(2, dim=1)[:, ::2]):
+            assert bits(from_torch(torch, function(given))) == bits(function(a)), shape
+            options = {"temperature": torch.from_numpy(temperature), "where": torch.from_numpy(where)}
+            assert bits(from_torch(torch, function(given, **options))) == expected, shape
 
 
 @pytest.mark.parametrize("target", semantics.other_targets())

@@ -1,317 +1,266 @@
-"""The table of special values, on every function, dtype, instruction set and array library at hand."""
+"""The table of special values: every row on every function and dtype, its numbers against mpmath, its completeness."""
 
 from __future__ import annotations
 
 import collections
-import re
-from pathlib import Path
+import warnings
 from typing import Any
 
 import mpmath
 import numpy as np
 import pytest
 import semantics
+import semantics_rows
+import semantics_truth
 
 import softly
 
 TABLE = list(semantics.every())
 IDS = [f"{name}-{dtype}-{case.name}" for case, name, dtype in TABLE]
-FUNCTIONS = [getattr(softly, name) for name in semantics.FUNCTIONS]
+FITS = list(semantics.sections("fit"))
+EXISTING = (*semantics.FUNCTIONS, *semantics.ELEMENTWISE, *semantics.SEGMENTS)
 
 
 @pytest.mark.parametrize(("case", "name", "dtype"), TABLE, ids=IDS)
 def test_table(case: semantics.Case, name: str, dtype: str) -> None:
-    semantics.check(getattr(softly, name), case, name, dtype)
+    semantics.check(getattr(softly, name), case, name, dtype, least_ulp=semantics.LEAST_ULP)
+
+
+@pytest.mark.parametrize(("name", "alpha"), [("softmax", 1.0), ("sparsemax", 2.0), ("segment_softmax", 1.0)])
+def test_entmax_has_the_bits_of_its_members(name: str, alpha: float) -> None:
+    """On every row of theirs in the table."""
+    over = softly.segment_entmax if "segment" in name else softly.entmax
+    checked = 0
+    for case, other, dtype in TABLE:
+        if other == name and not case.raises:
+            scores, options = semantics.scores_of(case, dtype), semantics.options_of(case, dtype)
+            with np.errstate(all="ignore"):
+                results = [
+                    np.array(getattr(softly, name)(scores, **options)),
+                    np.array(over(scores, alpha=alpha, **options)),
+                ]
+            assert results[0].dtype == results[1].dtype, (case.name, dtype)
+            for result in results:
+                result[np.isnan(result)] = np.nan
+            assert results[0].tobytes() == results[1].tobytes(), (case.name, dtype)
+            checked += 1
+    assert checked > 80
 
 
 # ---------------------------------------------------------------- the table itself
 
 
 def test_rows_are_named_once_and_sourced() -> None:
-    names = collections.Counter(case.name for case in semantics.cases())
+    every = [(kind, row) for kind in ("case", "fit", "planned") for row in semantics.sections(kind)]
+    names = collections.Counter((kind, row["name"]) for kind, row in every)
     assert [name for name, count in names.items() if count > 1] == []
+    for _, row in every:
+        assert row["source"], row["name"]
+        assert ("raises" in row) != ("expected" in row), row["name"]
     for case in semantics.cases():
-        assert case.source
-        assert bool(case.raises) != bool(case.expected), case.name
-        assert set(case.tested()) <= set(semantics.FUNCTIONS), case.name
-        assert set(case.options) <= {"axis", "temperature", "where", "empty"}, case.name
+        assert set(case.tested()) <= set(EXISTING), case.name
+        assert set(case.dtypes) == set(dict.fromkeys(case.dtypes)), case.name
+
+
+def test_every_function_has_ordinary_rows_limits_and_errors() -> None:
+    for name in EXISTING:
+        own = [case for case in semantics.cases() if name in case.tested()]
+        assert len(own) > 40, name
+        for part in ("definition", "limit", "NaN", "possible", "temperature", "TypeError", "subnormal|exact shift"):
+            assert any(word in case.source for case in own for word in part.split("|")), (name, part)
+        assert any(case.raises for case in own), name
+
+
+def spoilt(result: Any) -> Any:
+    """One number three ULPs off."""
+    result = np.array(result)
+    result.flat[0] += 3 * np.spacing(result.flat[0])
+    return result
+
+
+def test_a_wrong_answer_is_seen() -> None:
+    def by(change: Any) -> Any:
+        return lambda scores, **options: change(softly.softmax(scores, **options))
+
+    def writes(scores: Any) -> Any:
+        result = softly.softmax(scores)
+        scores[0] = 0
+        return result
+
+    named = {case.name: case for case in semantics.cases()}
+    ordinary, error = named["three scores"], named["temperature -1"]
+    semantics.check(softly.softmax, ordinary, "softmax", "float64")
+    wrong = [
+        by(spoilt),
+        by(lambda p: p[:2]),
+        by(np.float32),
+        by(lambda p: (p, p)),
+        by(np.sqrt),
+        by(lambda p: p / 0),
+        writes,
+    ]
+    for function in wrong:
+        with pytest.raises(AssertionError):
+            semantics.check(function, ordinary, "softmax", "float64")
+    with pytest.raises(AssertionError, match="no ValueError"):
+        semantics.check(lambda scores, temperature: scores, error, "softmax", "float64")
 
 
 def test_numbers_agree_with_mpmath() -> None:
     """Every ordinary row of the table (something finite, nothing NaN or +inf, 0 < T < inf), recomputed."""
-    checked = 0
+    checked: collections.Counter[str] = collections.Counter()
+    wrong = []
     for case, name, dtype in TABLE:
-        options, kind = semantics.options_of(case), semantics.to_dtype("float64" if dtype == "python" else dtype)
-        if case.raises or options.get("axis", -1) != -1:
+        if case.raises or isinstance(case.input, dict) or case.options.get("alpha") == np.inf:
             continue
-        scores = semantics.fill(case.input, kind).astype(np.float64)
-        if scores.ndim == 0 or not 0 < scores.shape[-1] < 1000:
-            continue
-        scores = np.where(options.get("where", True), scores, -np.inf)
-        temperatures = np.broadcast_to(options.get("temperature", 1.0), scores.shape[:-1])
-        expected = semantics.fill(case.expected[name], kind if kind.kind in "fV" else np.float64)
-        for i in np.ndindex(scores.shape[:-1]):
-            row, temperature = scores[i], float(temperatures[i])
-            if np.isfinite(row).any() and (row < np.inf).all() and 0 < temperature < np.inf:
-                with mpmath.workdps(40), np.errstate(all="ignore"):
-                    truth = np.array([float(v) for v in semantics.exact(name, row, temperature)])
-                    same = np.atleast_1d(expected[i]) == truth.astype(expected.dtype)
-                assert same.all(), (case.name, name, dtype, expected[i], truth)
-                checked += 1
-    assert checked > 500
+        kind = semantics_rows.kind_of(dtype)
+        for row in semantics_rows.rows(case, name, dtype):
+            if row.scores.size and row.is_ordinary:
+                for found, true in zip(row.expected, semantics_rows.truth(case, name, row), strict=True):
+                    narrow = kind if kind.kind != "c" or np.iscomplexobj(true) else np.float64
+                    with np.errstate(all="ignore"):
+                        same = np.asarray(found).astype(narrow) == np.asarray(true).astype(narrow)
+                        if not np.all(same | (np.isnan(found) & np.isnan(true))):
+                            wrong.append((case.name, name, dtype, found, true))
+                checked[name] += 1
+    assert wrong == []
+    assert {name for name in EXISTING if checked[name] > 50} == set(EXISTING), checked
 
 
-# ---------------------------------------------------------------- what a table cannot hold
+def test_the_truth_of_entmax_joins_softmax_and_sparsemax() -> None:
+    """Its root agrees with the closed form at alpha 2, and with softmax as alpha -> 1."""
+    for row in ([2.0, 1.0, -1.0, -np.inf], [0.3, 0.2, 0.25, 0.1]):
+        with mpmath.workdps(40):
+            for alpha, name, near in ((2.0, "sparsemax", 1e-38), (1 + 2.0**-40, "softmax", 1e-11)):
+                both = semantics.exact("entmax", row, 0.7, alpha), semantics.exact(name, row, 0.7)
+                for found, closed in zip(*both, strict=True):
+                    assert abs(found - closed) < near, (row, alpha)
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=semantics.FUNCTIONS)
-class TestArguments:
-    def test_masked_array(self, function: Any) -> None:
-        with pytest.raises(TypeError, match=r"where=~x\.mask"):
-            function(np.ma.masked_array([1.0, 2.0], mask=[True, False]))
-
-    def test_none_and_ragged(self, function: Any) -> None:
-        with pytest.raises(TypeError):
-            function(None)
-        with pytest.raises((TypeError, ValueError)):
-            function([[1.0, 2.0], [3.0]])
-
-    def test_scalars_come_back_as_scalars(self, function: Any) -> None:
-        for scalar in (5.0, 5, True, np.float64(5)):
-            assert isinstance(function(scalar), float), type(function(scalar))
-        assert isinstance(function(np.float32(5)), np.float32)
-
-    def test_keyword_only(self, function: Any) -> None:
-        with pytest.raises(TypeError):
-            function(np.ones(3), -1, 2.0)
-
-    def test_flags_of_the_caller_survive(self, function: Any) -> None:
-        with np.errstate(all="raise"):
-            before = np.geterr()
-            function(np.array([0.0, -745.0, np.nan, np.inf]))
-            assert np.geterr() == before
-
-    def test_arithmetic_of_the_process_is_unchanged(self, function: Any) -> None:
-        """Neither subnormals nor the rounding mode: a large call, then arithmetic in this thread."""
-
-        def arithmetic() -> bytes:
-            small, half_steps = np.array([5e-324, 1e-310, -3e-320]), np.array([1.0, -1.0, 3.0]) * 2.0**-53
-            return b"".join(a.tobytes() for a in (small * 3, small + small[0], half_steps + 1, half_steps - 1))
-
-        before = arithmetic()
-        function(np.zeros((4096, 512), np.float32))
-        assert arithmetic() == before
-
-    def test_temperature_of_any_real_kind(self, function: Any) -> None:
-        scores = np.array([[2.0, 1.0, -1.0], [0.0, 0.5, 1.0]])
-        expected = function(scores, temperature=2.0)
-        singles = (2, np.float32(2), np.int8(2), np.array(2.0))
-        for temperature in (*singles, np.array([2, 2]), np.full(2, 2, np.float32), [2.0, 2.0]):
-            np.testing.assert_array_equal(function(scores, temperature=temperature), expected)
-
-    def test_float32_temperatures_are_not_rounded(self, function: Any) -> None:
-        """A Python float is the temperature meant, whatever the dtype of the scores."""
-        scores = np.array([0.0, 80.0, 81.0], np.float32)
-        result, wide = function(scores, temperature=0.9), function(scores.astype(np.float64), temperature=0.9)
-        assert (semantics.error(result, wide, scale=90.0 if function is softly.logsumexp else 0.0) <= 2).all()
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int32"])
-@pytest.mark.parametrize("function", FUNCTIONS, ids=semantics.FUNCTIONS)
-class TestOut:
-    def scores(self, dtype: str) -> Any:
-        return np.array([[2, 1, -1, 0], [5, 5, 1, 3], [-9, 0, 9, 4]]).astype(semantics.to_dtype(dtype))
-
-    def test_result_lands_in_out(self, function: Any, dtype: str) -> None:
-        scores = self.scores(dtype)
-        expected = function(scores)
-        out = np.full_like(expected, 7)
-        assert function(scores, out=out) is out
-        assert out.tobytes() == expected.tobytes()
-
-    def test_any_layout(self, function: Any, dtype: str) -> None:
-        scores = self.scores(dtype)
-        expected = function(scores)
-        shape = tuple(2 * n for n in expected.shape)
-        for out in (
-            np.zeros(expected.shape, expected.dtype, order="F"),
-            np.zeros(shape, expected.dtype)[(slice(None, None, 2),) * expected.ndim],
-            np.zeros(expected.shape, expected.dtype)[::-1],
-        ):
-            assert function(scores, out=out) is out
-            np.testing.assert_array_equal(out, expected)
-
-    def test_in_place(self, function: Any, dtype: str) -> None:
-        scores = self.scores(dtype)
-        expected = function(scores)
-        if expected.shape != scores.shape or expected.dtype != scores.dtype:
-            pytest.skip("the result has another shape or dtype")
-        for view in (scores.copy(), np.asfortranarray(scores), np.repeat(scores, 2, axis=1)[:, ::2]):
-            alias = view[:]
-            assert function(view, out=alias) is alias
-            np.testing.assert_array_equal(view, expected)
-        rows = scores.copy()
-        function(rows, axis=0, out=rows)
-        np.testing.assert_array_equal(rows, function(scores, axis=0))
-
-    def test_other_overlap(self, function: Any, dtype: str) -> None:
-        if dtype == "int32":
-            pytest.skip("the result has another dtype")
-        scores = self.scores(dtype)
-        buffer = np.zeros(32, scores.dtype)
-        inside = buffer[:12].reshape(3, 4)
-        inside[...] = scores
-        if function is softly.logsumexp:
-            overlaps = [inside[:, 0], inside[:, -1], inside[0, :3], buffer[9:15:2]]
-        else:
-            overlaps = [inside[::-1], inside[:, ::-1], buffer[1:13].reshape(3, 4), buffer[4:16].reshape(3, 4)]
-        for out in overlaps:
-            before = buffer.copy()
-            with pytest.raises(ValueError, match=r"(?s)(?=.*out)(?=.*overlap)"):
-                function(inside, out=out)
-            assert buffer.tobytes() == before.tobytes()
-
-    def test_neighbours_do_not_overlap(self, function: Any, dtype: str) -> None:
-        scores = self.scores(dtype)
-        expected = function(scores)
-        buffer = np.zeros((*expected.shape, 2), expected.dtype)
-        if expected.dtype == scores.dtype and expected.shape == scores.shape:
-            buffer[..., 0] = scores
-            scores = buffer[..., 0]
-        function(scores, out=buffer[..., 1])
-        np.testing.assert_array_equal(buffer[..., 1], expected)
-
-    def test_wrong_shape_or_dtype(self, function: Any, dtype: str) -> None:
-        scores = self.scores(dtype)
-        expected = function(scores)
-        other = np.dtype(np.float32 if expected.dtype == np.float64 else np.float64)
-        longer = (expected.shape[0] + 1, *expected.shape[1:])
-        for shape in (longer, (), (1, *expected.shape)):
-            with pytest.raises(ValueError, match="out"):
-                function(scores, out=np.zeros(shape, expected.dtype))
-        for kind in (other, np.dtype(np.int64), np.dtype(np.complex128)):
-            with pytest.raises(ValueError, match="out"):
-                function(scores, out=np.zeros(expected.shape, kind))
-
-    def test_read_only(self, function: Any, dtype: str) -> None:
-        scores = self.scores(dtype)
-        out = function(scores)
-        out.flags.writeable = False
-        with pytest.raises(ValueError, match="out"):
-            function(scores, out=out)
-
-
-# ---------------------------------------------------------------- instruction sets
-
-
-@pytest.mark.parametrize("target", semantics.targets())
-def test_table_under_every_target(target: str) -> None:
-    done = semantics.python(str(Path(semantics.__file__)), target=target)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert re.search(rf"^{target}: \d{{4,}} checks, 0 failed$", done.stdout, re.M)
-
-
-def test_table_without_the_core() -> None:
-    """The array-API expressions: special values exact, the rest within the stated tolerance."""
-    done = semantics.python(str(Path(semantics.__file__)), target="none")
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-
-
-def test_without_the_core_no_target_is_named() -> None:
-    code = "import numpy, softly; print(softly.which('softmax', numpy.ones((2, 3))))"
-    done = semantics.python("-c", code, target="none")
-    assert done.returncode == 0, done.stderr
-    assert not [target for target in semantics.targets() if target in done.stdout]
-
-
-@pytest.mark.skipif(not semantics.targets(), reason="no compiled core")
-def test_unknown_target_lists_those_there_are() -> None:
-    lacking = [name for name in ("neon", "avx512", "avx2", "vax") if name not in semantics.targets()]
-    for name in (lacking[0], "vax"):
-        done = semantics.python("-c", "import softly; softly.softmax([1.0, 2.0])", target=name)
-        assert done.returncode != 0
-        error = done.stderr.strip().splitlines()[-1]
-        assert error.startswith("ImportError")
-        assert name in error
-        assert all(target in error for target in semantics.targets()), error
-
-
-# ---------------------------------------------------------------- other array libraries
-
-
-def elsewhere(dtypes: tuple[str, ...], *, errors: bool = True, subnormals: bool = True) -> list[Any]:
-    """The part of the table that an array library can take, but for the largest arrays."""
-    rows = [
-        pytest.param(case, name, dtype, id=f"{name}-{dtype}-{case.name}")
-        for case, name, dtype in TABLE
-        if dtype in dtypes
-        and (errors or not case.raises)
-        and (subnormals or not semantics.has_subnormals(case, dtype))
-        and np.size(semantics.fill(case.input)) < 10**6
-    ]
-    assert len(rows) > 300
-    return rows
-
-
-def optional(name: str) -> Any:
-    """A module, imported only if the machine has it."""
-    return pytest.importorskip(name, exc_type=ImportError)
-
-
-def run_elsewhere(case: semantics.Case, name: str, dtype: str, asarray: Any, asnumpy: Any, default_float: str) -> None:
-    sample = asarray(np.ones(1))
-
-    def function(scores: Any, **options: Any) -> Any:
-        result = getattr(softly, name)(scores, **options)
-        assert isinstance(result, type(sample)), f"{type(result)} came back for {type(sample)}"
-        return result
-
-    semantics.check(
-        function, case, name, dtype,
-        least_ulp=semantics.EXPRESSION_ULP, asarray=asarray, asnumpy=asnumpy, default_float=default_float,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(("case", "name", "dtype"), elsewhere(("float32", "float64", "int64", "uint8", "bool")))
-def test_table_array_api_strict(case: semantics.Case, name: str, dtype: str) -> None:
-    xp = optional("array_api_strict")
-    run_elsewhere(case, name, dtype, xp.asarray, np.from_dlpack, "float64")
-
-
-@pytest.mark.parametrize(
-    ("case", "name", "dtype"), elsewhere(("float16", "bfloat16", "float32", "float64", "int64", "uint8", "bool"))
+# The lines of the list of special values that the table stands for: each must be the source of some row.
+LINES = (
+    "possible entries",
+    "row with nothing possible",
+    "over the whole row",
+    "NaN or +-inf behind a mask",
+    "also in masked keys and values of attention",
+    "the limit: torch#6864, jax#21495",
+    "NaN in a row",
+    "logsumexp(NaN, inf) = NaN",
+    "logsumexp with weights: negative: scipy#22903",
+    "logsumexp with weights: zero with +inf score",
+    "logsumexp with weights: derivative at weight 0: exp(s - lse): jax#37729",
+    "return_sign as SciPy",
+    "phase in (-pi, pi]",
+    "converted before any subtraction",
+    "wraps and comes out inverted in scipy and jax",
+    "float16, bfloat16: 0 or inf in scipy and jax",
+    "float16, bfloat16: gradients too",
+    "exact shift: torch#11752, mlx#4169",
+    "a 1e16 offset in sparsemax",
+    "log1p path: scipy#19521, torch#113708",
+    "subnormal results are kept",
+    "1/n",
+    "empty axis",
+    "0-d: 1",
+    "axis: None",
+    "axis: tuple",
+    "axis: negative",
+    "axis: AxisError",
+    "strided, Fortran, negative strides, byte-swapped, unaligned, read-only, stride 0",
+    "axis 0 against transposed axis -1",
+    "TypeError",
+    "numpy masked array: TypeError that names where=~x.mask",
+    'np.errstate(all="raise"), warnings as errors',
+    "temperature near 0; shift before dividing",
+    "temperature exactly 0: the limit",
+    "temperature inf: uniform over possible entries",
+    "temperature < 0: tabfm#93",
+    "temperature NaN",
+    "temperature as an array: the shape of scores with axis removed",
+    "temperature as an array: its gradient exists",
+    "sparsemax/entmax: ties: entmax#9, entmax#19",
+    "sparsemax/entmax: keras#23425 summed to 0.25",
+    "sparsemax/entmax: +-inf, all -inf",
+    "alpha = 1: softmax",
+    "alpha = 2: sparsemax",
+    "alpha near 1: continuous",
+    "alpha < 1: ValueError",
+    "labels out of range",
+    "labels: wrong length",
+    "float labels",
+    "labels: any integer dtype: tf#3739, paddle#10945",
+    "all labels ignored: NaN as torch: torch#70348",
+    "weight + smoothing + ignore_index: formula and denominator as torch: torch#69339, torch#73205",
+    "an ignored row equals a dropped row",
+    "soft targets that do not sum to one",
+    "0 * -inf is 0",
+    "causal with different lengths: align must be said: torch#108108, mlx#2835, onnx#8068",
+    "causal with different lengths: without align ValueError",
+    "segments: empty allowed",
+    "segments: unsorted allowed",
+    "segments: id out of range: ValueError: pyg#723",
+    "segments: id negative: ValueError: pyg#723",
+    "temperature fit: separable (all right)",
+    "temperature fit: anti-correlated (all wrong)",
+    "temperature fit: constant",
+    "temperature fit: class never seen",
+    "-inf at the true label: ValueError that names the row",
+    "temperature fit: all labels of one class",
+    "temperature fit: n = 0",
+    "temperature fit: NaN",
+    "temperature fit: fewer than two columns of scores",
+    "temperature fit: label >= k",
+    "temperature fit: scores scaled by c",
+    "temperature fit: weights: a weight counts repetitions",
 )
-def test_table_torch(case: semantics.Case, name: str, dtype: str) -> None:
-    torch = optional("torch")
-
-    def asarray(array: Any) -> Any:
-        if array.dtype.name == "bfloat16":
-            return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-        return torch.from_numpy(np.array(array))
-
-    def asnumpy(tensor: Any) -> Any:
-        if tensor.dtype == torch.bfloat16:
-            return tensor.view(torch.int16).numpy().view(semantics.to_dtype("bfloat16"))
-        return tensor.numpy()
-
-    run_elsewhere(case, name, dtype, asarray, asnumpy, "float32")
 
 
-@pytest.mark.slow  # XLA compiles every operation for every shape
-@pytest.mark.parametrize(
-    ("case", "name", "dtype"),
-    elsewhere(("float16", "bfloat16", "float32", "float64", "int64", "uint8", "bool"), errors=False, subnormals=False),
-)
-def test_table_jax(case: semantics.Case, name: str, dtype: str) -> None:
-    jax = optional("jax")
-    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
-        run_elsewhere(case, name, dtype, jax.numpy.asarray, np.asarray, "float64")
+def test_every_line_of_the_list_has_rows() -> None:
+    sources = [row["source"] for kind in ("case", "fit", "planned") for row in semantics.sections(kind)]
+    assert [line for line in LINES if not any(line in source for source in sources)] == []
 
 
-def test_no_framework_is_imported() -> None:
-    code = (
-        "import sys, numpy, softly; softly.softmax(numpy.ones(3)); softly.softmax([1.0, 2.0]);"
-        "print(sorted({'torch', 'jax', 'scipy', 'sklearn', 'pyarrow'} & set(sys.modules)))"
-    )
-    done = semantics.python("-c", code)
-    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+# ---------------------------------------------------------------- temperature fits
+
+
+@pytest.mark.parametrize("row", FITS, ids=[row["name"] for row in FITS])
+def test_temperature_fit(row: dict[str, Any]) -> None:
+    scores, labels = semantics.fill(row["scores"]), semantics.fill(row["labels"])
+    weights = semantics.fill(row["sample_weight"]) if "sample_weight" in row else None
+    with np.errstate(all="raise"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if "raises" in row:
+            with pytest.raises(semantics.EXCEPTIONS[row["raises"]], match=row["match"]):
+                softly.fit_calibrator(scores, labels, sample_weight=weights)
+            return
+        fitted = softly.fit_calibrator(scores, labels, sample_weight=weights)
+    expected = row["expected"]
+    assert [bool(row.get("warning"))] == [bool(caught)], caught
+    for warning in caught:
+        assert warning.category is softly.DegenerateFitWarning
+        assert row["warning"] in str(warning.message)
+    assert fitted.status == expected["status"]
+    if fitted.status != "ok":
+        assert (fitted.temperature, fitted.standard_error, fitted.interval) == (expected["temperature"], None, None)
+        return
+    assert fitted.temperature == pytest.approx(expected["temperature"], rel=1e-8)
+    assert fitted.standard_error == pytest.approx(expected["standard_error"], rel=1e-4)
+    low, high = fitted.interval
+    assert low * high == pytest.approx(expected["temperature"] ** 2, rel=1e-8)  # symmetric in log T
+    half_width = 1.959963984540054 * expected["standard_error"] / expected["temperature"]
+    assert np.log(high / low) / 2 == pytest.approx(half_width, rel=1e-4)
+
+
+def test_fitted_temperatures_agree_with_mpmath() -> None:
+    """A root found by bisection in 40 digits; a single column of scores s is the pair [0, s]."""
+    checked = 0
+    for row in FITS:
+        if row.get("expected", {}).get("status") == "ok":
+            scores = semantics.fill(row["scores"])
+            pair = np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores
+            with mpmath.workdps(40):
+                found = semantics_truth.fitted_temperature(pair, row["labels"], row.get("sample_weight"))
+            assert [float(value) for value in found] == [row["expected"][k] for k in ("temperature", "standard_error")]
+            checked += 1
+    assert checked > 10

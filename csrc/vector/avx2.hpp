@@ -35,3 +35,12 @@ INLINE void store_first(float* p, int count, Floats v) {
 INLINE void store_first(double* p, int count, Doubles v) {
     _mm256_maskstore_pd(p, first_doubles(count), (__m256d)v);
 }
+// One bit a lane, of a comparison's result.
+INLINE unsigned lanes_set(FloatBits v) { return (unsigned)_mm256_movemask_ps((__m256)v); }
+INLINE unsigned lanes_set(DoubleBits v) { return (unsigned)_mm256_movemask_pd((__m256d)v); }
+INLINE Doubles lower_doubles(Floats v) { return (Doubles)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)); }
+INLINE Doubles upper_doubles(Floats v) { return (Doubles)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)); }
+INLINE Floats narrow(Doubles lower, Doubles upper) {
+    return (Floats)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)upper), _mm256_cvtpd_ps((__m256d)lower));
+}
+INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm256_cvtps_pd(_mm_loadu_ps(p)); }

@@ -26,3 +26,13 @@ INLINE void store_first(float* p, int count, Floats v) {
 INLINE void store_first(double* p, int count, Doubles v) {
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << count) - 1), (__m512d)v);
 }
+// One bit a lane, of a comparison's result.
+INLINE unsigned lanes_set(FloatBits v) { return (unsigned)_mm512_movepi32_mask((__m512i)v); }
+INLINE unsigned lanes_set(DoubleBits v) { return (unsigned)_mm512_movepi64_mask((__m512i)v); }
+INLINE Doubles lower_doubles(Floats v) { return (Doubles)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)); }
+INLINE Doubles upper_doubles(Floats v) { return (Doubles)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)); }
+INLINE Floats narrow(Doubles lower, Doubles upper) {
+    return (Floats)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)lower)),
+                                      _mm512_cvtpd_ps((__m512d)upper), 1);
+}
+INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm512_cvtps_pd(_mm256_loadu_ps(p)); }

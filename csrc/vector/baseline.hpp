@@ -31,3 +31,30 @@ template <class V>
 INLINE void store_first(Scalar<V>* p, int count, V v) {
     for (int i = 0; i < count; ++i) p[i] = v[i];
 }
+// One bit a lane, of a comparison's result.
+template <class B>
+INLINE unsigned lanes_set(B v) {
+    unsigned set = 0;
+    for (unsigned i = 0; i < sizeof(B) / sizeof(v[0]); ++i) set |= (unsigned)(v[i] & 1) << i;
+    return set;
+}
+INLINE Doubles lower_doubles(Floats v) {
+    Doubles r;
+    for (int i = 0; i < lanes<double>; ++i) r[i] = (double)v[i];
+    return r;
+}
+INLINE Doubles upper_doubles(Floats v) {
+    Doubles r;
+    for (int i = 0; i < lanes<double>; ++i) r[i] = (double)v[lanes<double> + i];
+    return r;
+}
+INLINE Floats narrow(Doubles lower, Doubles upper) {
+    Floats r;
+    for (int i = 0; i < lanes<double>; ++i) r[i] = (float)lower[i], r[lanes<double> + i] = (float)upper[i];
+    return r;
+}
+INLINE Doubles load_doubles(const float* p) {
+    Doubles r;
+    for (int i = 0; i < lanes<double>; ++i) r[i] = (double)p[i];
+    return r;
+}

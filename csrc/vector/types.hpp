@@ -49,3 +49,29 @@ template <class V>
 INLINE void store(Scalar<V>* p, V v) {
     __builtin_memcpy(p, &v, sizeof v);
 }
+
+// Lane i of the result is lane i ^ distance; the distance, a power of two, is a template argument so that the compiler sees a
+// constant shuffle.
+template <int distance, class V>
+INLINE V exchanged(V v) {
+    Bits<Scalar<V>> from;
+    for (int i = 0; i < lanes<Scalar<V>>; ++i) from[i] = (Int<Scalar<V>>)(i ^ distance);
+    return __builtin_shuffle(v, from);
+}
+
+// All lanes combined, in each lane: lane i and i + half, then ...
+template <int distance, class V, class Combine>
+INLINE V across(V v, Combine combine) {
+    if constexpr (distance > 0)
+        return across<distance / 2>(combine(v, exchanged<distance>(v)), combine);
+    else
+        return v;
+}
+
+// Truth as an argument of generic lambdas.
+struct Yes {
+    static constexpr bool value = true;
+};
+struct No {
+    static constexpr bool value = false;
+};

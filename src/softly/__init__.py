@@ -10,7 +10,8 @@ from typing import Any as _Any
 __version__ = "0.1.0"
 
 _MODULES = {
-    "maps": ("softmax", "log_softmax", "logsumexp", "sparsemax"),
+    "maps": ("softmax", "log_softmax", "logsumexp", "sparsemax", "entmax", "sigmoid", "log_sigmoid"),
+    "segments": ("segment_softmax", "segment_log_softmax", "segment_logsumexp", "segment_entmax"),
     "calibration": (
         "Calibrator",
         "Evaluation",
@@ -40,11 +41,18 @@ if _TYPE_CHECKING:
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file
+    from softly.maps import entmax as entmax
+    from softly.maps import log_sigmoid as log_sigmoid
     from softly.maps import log_softmax as log_softmax
     from softly.maps import logsumexp as logsumexp
+    from softly.maps import sigmoid as sigmoid
     from softly.maps import softmax as softmax
     from softly.maps import sparsemax as sparsemax
     from softly.report import CalibrationReport as CalibrationReport
+    from softly.segments import segment_entmax as segment_entmax
+    from softly.segments import segment_log_softmax as segment_log_softmax
+    from softly.segments import segment_logsumexp as segment_logsumexp
+    from softly.segments import segment_softmax as segment_softmax
 
 
 def __getattr__(name: str) -> _Any:

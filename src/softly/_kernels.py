@@ -9,11 +9,15 @@ import importlib
 import os
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softly._arrays import EMPTY_CODES, Array, Rows
+from softly._arrays import EMPTY_CODES, Array
+
+if TYPE_CHECKING:
+    from softly._rows import Rows
+    from softly._segments import Segments
 
 
 def _load() -> tuple[ModuleType | None, str]:
@@ -29,13 +33,19 @@ def _load() -> tuple[ModuleType | None, str]:
 
 core, why_no_core = _load()
 
+ELEMENTWISE = ("sigmoid", "log_sigmoid")
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_OPERATIONS = ("softmax", "log_softmax", "logsumexp", "temperature_statistics")
+_KERNELS = {  # operation -> name in the core
+    **{name: name for name in ("softmax", "log_softmax", "logsumexp", "entmax", *ELEMENTWISE)},
+    "sparsemax": "entmax",
+    "temperature_statistics": "temperature_statistics",
+}
 TABLE: dict[tuple[str, str, np.dtype[Any]], Callable[..., Any]] = (
-    {(operation, "cpu", dtype): getattr(core, operation) for operation in _OPERATIONS for dtype in _FLOATS}
+    {(operation, "cpu", dtype): getattr(core, name) for operation, name in _KERNELS.items() for dtype in _FLOATS}
     if core is not None
     else {}
 )
+BOUNDS: dict[str, float] = core.bounds() if core is not None else {}  # operation -> largest error in ULPs (kernels.hpp)
 
 
 def find(operation: str, scores: Array) -> Callable[..., Any] | None:
@@ -74,18 +84,18 @@ def _is_like_and_apart(out: Array, scores: Array) -> bool:
     )
 
 
-def run(operation: str, rows: Rows, expression: Callable[[Rows], Array]) -> Array:
-    """The kernel on contiguous rows if the table has one, else the expression."""
-    kernel = find(operation, rows.scores)
+def run(operation: str, groups: Rows | Segments, expression: Callable[[Any], Array], alpha: float = 1.0) -> Array:
+    """The kernel on contiguous rows or segments if the table has one, else the expression."""
+    kernel = find(operation, groups.scores)
     if kernel is None:
-        return expression(rows)
-    scores = np.require(rows.scores, requirements=["C", "A"])
-    temperature = rows.temperature
+        return expression(groups)
+    scores = np.require(groups.scores, requirements=["C", "A"])
+    temperature = groups.temperature
     if not isinstance(temperature, float):
         temperature = np.require(temperature, np.float64, ["C", "A"])
-    out = rows.out
-    direct = out is not None and out.dtype == scores.dtype and out.flags.carray and (rows.reduces or rows.is_laid_out)
-    return kernel(scores, temperature, EMPTY_CODES[rows.empty], out if direct else None)
+    out = groups.out
+    direct = out is not None and out.dtype == scores.dtype and out.flags.carray and groups.is_laid_out
+    return kernel(scores, temperature, EMPTY_CODES[groups.empty], out if direct else None, groups.offsets, alpha)
 
 
 def which(operation: str, scores: Array | None = None) -> str:

@@ -1,7 +1,6 @@
-"""Scores to probabilities: the maps of the family, each written once as an array expression.
+"""Scores to probabilities: softmax and its logarithms, the sparse maps, the sigmoid.
 
-The expression is the definition. `_kernels.run` replaces it by a compiled kernel where there is one. All take
-`f(scores, axis=-1, *, temperature=1.0, where=None, empty="zero", out=None)`:
+Those over an axis take `f(scores, axis=-1, *, temperature=1.0, where=None, empty="zero", out=None)`:
 
 - scores: real numbers of any dtype, array of any namespace (the result stays in it); a score of -inf means impossible.
 - axis: an integer, several, or None for all.
@@ -10,19 +9,21 @@ The expression is the definition. `_kernels.run` replaces it by a compiled kerne
 - where: boolean mask, broadcast to the scores; True = possible. What it hides never matters, NaN included.
 - empty: what a row with nothing possible gives: "zero" (log: -inf), "nan", "uniform" or "raise".
 - out: NumPy only: where to write, the scores themselves or an array apart from them.
+
+Each is defined by an array expression (softly._expressions), which a compiled kernel replaces where there is one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from softly import _kernels
-from softly._arrays import EMPTY_CODES, Array, Axis, Empty, Rows, as_rows
+from softly import _expressions, _kernels, _torch_cpu
+from softly._arrays import EMPTY_CODES, Array, Axis, Empty, check_alpha
+from softly._rows import Rows, as_rows
+from softly._signed_sums import is_complex_array, signed_logsumexp
 
 
 def softmax(
@@ -50,7 +51,7 @@ def softmax(
     >>> softmax([2.0, 1.0, -1.0]).round(4)
     array([0.7054, 0.2595, 0.0351])
     """
-    return _apply("softmax", _softmax, scores, axis, temperature, where, empty, out)
+    return _apply("softmax", _expressions.softmax, scores, axis, temperature, where, empty, out)
 
 
 def log_softmax(
@@ -72,7 +73,7 @@ def log_softmax(
     >>> float(log_softmax([0.0, -40.0])[0])
     -4.248354255291589e-18
     """
-    return _apply("log_softmax", _log_softmax, scores, axis, temperature, where, empty, out)
+    return _apply("log_softmax", _expressions.log_softmax, scores, axis, temperature, where, empty, out)
 
 
 def logsumexp(
@@ -83,18 +84,35 @@ def logsumexp(
     where: Array | None = None,
     empty: Empty = "zero",
     out: Array | None = None,
+    weights: Array | None = None,
+    return_sign: bool = False,
+    keepdims: bool = False,
 ) -> Array:
-    """The logarithm of the sum of exponentials, log sum_j exp(z_j / T), without overflow.
+    """The logarithm of the sum of exponentials, log sum_j w_j exp(z_j / T), without overflow.
 
-    Arguments and errors as `softmax`; the result has the scores' shape without `axis`. Edge rows: +inf if any score
-    is; NaN if any is NaN; -inf if nothing is possible (`empty="nan"`: NaN); an empty axis gives -inf. As T -> 0 it
-    goes to +-inf with the sign of the largest score (0: log of the number of ties); T = inf: log of the number of
-    possible entries.
+    Arguments and errors as `softmax`; the result has the scores' shape without `axis`, or with 1 there (`keepdims`).
+
+    - weights: factors w, broadcast to the scores; default 1. A weight of 0 makes an entry impossible.
+    - return_sign: also return the sign of the sum, 1, 0 or -1, and the logarithm of its size. Without it the
+      logarithm of a negative sum is NaN.
+
+    Scores may be complex: the imaginary part of the result lies in (-pi, pi], the sign is a number of modulus 1.
+
+    Edge rows: +inf if any score is; NaN if any is NaN; -inf if nothing is possible (`empty="nan"`: NaN) or the sum is
+    0; an empty axis gives -inf. As T -> 0 it goes to +-inf with the sign of the largest score (0: log of the number of
+    ties); T = inf: log of the number of possible entries.
 
     >>> float(logsumexp([1000.0, 1000.0]))
     1000.6931471805599
+    >>> logsumexp([0.0, 0.0], weights=[1.0, -3.0], return_sign=True)
+    (np.float64(0.6931471805599453), np.float64(-1.0))
     """
-    return _apply("logsumexp", _logsumexp, scores, axis, temperature, where, empty, out, reduces=True)
+    if weights is not None or return_sign or is_complex_array(scores):
+        return signed_logsumexp(scores, axis, temperature, where, empty, out, weights, return_sign, keepdims)
+    return _apply(
+        "logsumexp", _expressions.logsumexp, scores, axis, temperature, where, empty, out,
+        reduces=True, keepdims=keepdims,
+    )  # fmt: skip
 
 
 def sparsemax(
@@ -109,14 +127,75 @@ def sparsemax(
     """The point of the simplex nearest to the scores: probabilities with exact zeros.
 
     p_i = max(z_i / T - tau, 0) with tau such that they sum to 1: (sum of the k largest - 1) / k for the support size k
-    (Martins and Astudillo, 2016). alpha = 2 of the entmax family.
+    (Martins and Astudillo, 2016). alpha = 2 of the entmax family. The compiled core is within 2 ULP of 1.
 
     Arguments, shapes, edge rows and errors as `softmax`.
 
     >>> sparsemax([2.0, 1.0, -1.0])
     array([1., 0., 0.])
     """
-    return _apply("sparsemax", _sparsemax, scores, axis, temperature, where, empty, out, half_in="float64")
+    return entmax(scores, axis, alpha=2.0, temperature=temperature, where=where, empty=empty, out=out)
+
+
+def entmax(
+    scores: Array,
+    axis: Axis = -1,
+    *,
+    alpha: float = 1.5,
+    temperature: Any = 1.0,
+    where: Array | None = None,
+    empty: Empty = "zero",
+    out: Array | None = None,
+) -> Array:
+    """The family from softmax (alpha = 1) to sparsemax (alpha = 2) and on: the larger alpha, the more exact zeros.
+
+    p_i = [(alpha - 1) z_i / T - tau]_+^(1 / (alpha - 1)) with tau such that they sum to 1 (Peters, Niculae and Martins,
+    2019); the maximiser of <p, z/T> plus the Tsallis entropy of order alpha. A score lower than the largest by
+    T / (alpha - 1) or more gets 0.
+
+    - alpha: a number >= 1; inf is the limit, where the largest scores share.
+
+    Other arguments, shapes, edge rows and errors as `softmax`; alpha < 1 or NaN is a ValueError. The compiled core is
+    within 2 ULP of 1 at alpha 1.5 and 2, within 4 elsewhere.
+
+    >>> entmax([2.0, 1.0, -1.0]).round(4)
+    array([0.8307, 0.1693, 0.    ])
+    """
+    alpha = check_alpha(alpha)
+    if alpha == 1:
+        return softmax(scores, axis, temperature=temperature, where=where, empty=empty, out=out)
+    return _apply(
+        "entmax", lambda rows: _expressions.entmax(rows, alpha), scores, axis, temperature, where, empty, out,
+        alpha=alpha, half_in="float64",
+    )  # fmt: skip
+
+
+def sigmoid(scores: Array, *, temperature: Any = 1.0, where: Array | None = None, out: Array | None = None) -> Array:
+    """The probability of each score against a score of 0, on its own: 1 / (1 + exp(-z / T)).
+
+    softmax of (0, z): for labels that do not exclude each other. Elementwise; the temperature is a number or broadcasts
+    against the scores' shape. Other arguments and errors as `softmax`. The compiled core is within 2 ULP.
+
+    Edges: -inf or a masked entry gives 0, +inf gives 1, at every T; T = 0 gives 1 above 0, 0 below and 1/2 at 0;
+    T = inf gives 1/2; NaN gives NaN.
+
+    >>> sigmoid([0.0, 2.0, -800.0]).round(4)
+    array([0.5   , 0.8808, 0.    ])
+    """
+    return _apply("sigmoid", _expressions.sigmoid, scores, (), temperature, where, "zero", out)
+
+
+def log_sigmoid(
+    scores: Array, *, temperature: Any = 1.0, where: Array | None = None, out: Array | None = None
+) -> Array:
+    """The logarithm of `sigmoid`, -log(1 + exp(-z / T)), exact also where the probability is near 0 or 1.
+
+    Arguments, shapes and errors as `sigmoid`. Edges: -inf or a masked entry gives -inf, +inf gives 0.
+
+    >>> log_sigmoid([0.0, 40.0, -800.0])
+    array([-6.93147181e-01, -4.24835426e-18, -8.00000000e+02])
+    """
+    return _apply("log_sigmoid", _expressions.log_sigmoid, scores, (), temperature, where, "zero", out)
 
 
 def _apply(
@@ -128,93 +207,29 @@ def _apply(
     where: Array | None,
     empty: Empty,
     out: Array | None,
-    **options: Any,
+    *,
+    alpha: float = 1.0,
+    reduces: bool = False,
+    keepdims: bool = False,
+    half_in: str = "float32",
 ) -> Array:
     """Straight to the kernel where nothing is to prepare; else checks, kernel or expression, the caller's layout."""
-    if axis == -1 and where is None and empty == "zero" and (out is None or not options):
+    if (
+        (axis == -1 or operation in _kernels.ELEMENTWISE)
+        and where is None
+        and empty == "zero"
+        and not (reduces and (keepdims or out is not None))
+    ):
         kernel = _kernels.find_direct(operation, scores, temperature, out)
         if kernel is not None:
-            result = kernel(scores, temperature, EMPTY_CODES[empty], out)
+            result = kernel(scores, temperature, EMPTY_CODES[empty], out, None, alpha)
             return result if result.ndim else result[()]
+    given = scores
+    if (lent := _torch_cpu.lend(scores, temperature, where, out=out)) is not None:
+        scores, temperature, where = lent
     with np.errstate(all="ignore"):
-        rows = as_rows(scores, axis, temperature, where, empty, out, **options)
-        return rows.restore(_kernels.run(operation, rows, expression))
-
-
-def _shifted(rows: Rows) -> tuple[Array, Array]:
-    """x = (z - max z) / T with every limit in place, and max z / T, both with a last axis.
-
-    Rows whose largest score is +inf become 0 at those and -inf elsewhere. Above T = 1 scores and temperature are halved
-    first, so that a difference which overflows does not hide a quotient that does not.
-    """
-    xp, z = rows.xp, rows.scores
-    if isinstance(rows.temperature, float):
-        t = xp.asarray(rows.temperature, dtype=z.dtype)
-    else:
-        t = xp.expand_dims(xp.astype(xp.asarray(rows.temperature), z.dtype, copy=False), axis=-1)
-    top = xp.max(z, axis=-1, keepdims=True)
-    at_infinity = top == math.inf
-    z = xp.where(at_infinity, xp.where(z == math.inf, xp.zeros_like(z), xp.full_like(z, -math.inf)), z)
-    finite_top = xp.where(xp.abs(top) == math.inf, xp.zeros_like(top), top)
-    scale = xp.where(t > 1, xp.full_like(t, 0.5), xp.ones_like(t))
-    d = z * scale - finite_top * scale
-    x = xp.where((d == 0) & (t >= 0), xp.zeros_like(d), d / (t * scale))  # a NaN temperature, unread, stays NaN
-    x = xp.where(z == -math.inf, z, x)
-    quotient = xp.where(top == 0, xp.zeros_like(top), top / t)
-    return x, xp.where(at_infinity, top, quotient)
-
-
-def _log_of_sum(xp: ModuleType, x: Array) -> Array:
-    """log sum exp(x) for rows whose largest entry is 0: the leaders are counted, the rest summed, log1p of both."""
-    leader = x == 0
-    count = xp.sum(xp.astype(leader, x.dtype), axis=-1, keepdims=True)
-    rest = xp.sum(xp.where(leader, xp.zeros_like(x), xp.exp(x)), axis=-1, keepdims=True)
-    return xp.log1p(rest + (count - 1))
-
-
-def _fill_empty(rows: Rows, result: Array, empty_values: dict[str, float]) -> Array:
-    xp = rows.xp
-    nothing = xp.all(rows.scores == -math.inf, axis=-1, keepdims=True)
-    value = empty_values["zero" if rows.empty == "raise" else rows.empty]
-    return xp.where(nothing, xp.full_like(result, value), result)
-
-
-def _softmax(rows: Rows) -> Array:
-    xp, n = rows.xp, rows.scores.shape[-1]
-    if n == 0:
-        return rows.scores
-    x, _ = _shifted(rows)
-    e = xp.exp(x)
-    return _fill_empty(rows, e / xp.sum(e, axis=-1, keepdims=True), {"zero": 0.0, "nan": math.nan, "uniform": 1 / n})
-
-
-def _log_softmax(rows: Rows) -> Array:
-    xp, n = rows.xp, rows.scores.shape[-1]
-    if n == 0:
-        return rows.scores
-    x, _ = _shifted(rows)
-    values = {"zero": -math.inf, "nan": math.nan, "uniform": -math.log(n)}
-    return _fill_empty(rows, x - _log_of_sum(xp, x), values)
-
-
-def _logsumexp(rows: Rows) -> Array:
-    xp, values = rows.xp, {"zero": -math.inf, "nan": math.nan, "uniform": -math.inf}
-    if rows.scores.shape[-1] == 0:
-        return xp.full(rows.scores.shape[:-1], values.get(rows.empty, -math.inf), dtype=rows.scores.dtype)
-    x, top = _shifted(rows)
-    return xp.squeeze(_fill_empty(rows, top + _log_of_sum(xp, x), values), axis=-1)
-
-
-def _sparsemax(rows: Rows) -> Array:
-    xp, n = rows.xp, rows.scores.shape[-1]
-    if n == 0:
-        return rows.scores
-    x, _ = _shifted(rows)
-    descending = -xp.sort(-x, axis=-1)
-    rank = xp.arange(1, n + 1, dtype=x.dtype)
-    sums = xp.cumulative_sum(descending, axis=-1)
-    in_support = 1 + rank * descending > sums
-    size = xp.sum(xp.astype(in_support, x.dtype), axis=-1, keepdims=True)
-    total = xp.sum(xp.where(in_support, descending, xp.zeros_like(x)), axis=-1, keepdims=True)
-    p = xp.maximum(x - (total - 1) / size, xp.zeros_like(x))
-    return _fill_empty(rows, p, {"zero": 0.0, "nan": math.nan, "uniform": 1 / n})
+        rows = as_rows(
+            scores, axis, temperature, where, empty, out, reduces=reduces, keepdims=keepdims, half_in=half_in
+        )
+        result = rows.restore(_kernels.run(operation, rows, expression, alpha))
+    return result if lent is None else _torch_cpu.take_back(result, given)

@@ -43,12 +43,12 @@ def agreement() -> bool:
     """Whether the compiled maps agree with their array expressions on a small example with every kind of row."""
     import numpy as np
 
-    from softly import _kernels, maps
-    from softly._arrays import as_rows
+    from softly import _expressions, _kernels
+    from softly._rows import as_rows
 
     inf = np.inf
     example = [[2, 1, -1], [1000, 0, -1000], [1e8, 1e8, -inf], [0, -40, -1e4], [inf, 1, inf], [-inf, -inf, -inf]]
-    expressions = {"softmax": maps._softmax, "log_softmax": maps._log_softmax, "logsumexp": maps._logsumexp}
+    expressions = {name: getattr(_expressions, name) for name in ("softmax", "log_softmax", "logsumexp")}
     for dtype in (np.float32, np.float64):
         scores = np.array(example, dtype)
         for name, expression in expressions.items():

@@ -1,0 +1,237 @@
+"""The maps as array expressions: the definition of each, for rows and for segments, on any array library.
+
+A compiled kernel may replace one (softly._kernels); what it gives must agree. `groups` is a `Rows` or a `Segments`: it
+holds the scores, the temperatures, and reductions within each group.
+"""
+
+from __future__ import annotations
+
+import math
+
+from array_api_compat import device
+
+from softly._arrays import Array, is_readable
+from softly._rows import Rows
+from softly._segments import Segments
+
+Groups = Rows | Segments
+
+_MOST_STEPS = 200  # of the search for a threshold: bisection alone needs about 60
+
+
+def softmax(groups: Groups) -> Array:
+    """exp(x) / sum exp(x)."""
+    if groups.scores.shape[-1] == 0:
+        return groups.scores
+    x, _ = shifted(groups)
+    e = groups.xp.exp(x)
+    return fill_empty(groups, e / groups.total(e), 0.0, 1 / groups.size)
+
+
+def log_softmax(groups: Groups) -> Array:
+    """x - log sum exp(x)."""
+    if groups.scores.shape[-1] == 0:
+        return groups.scores
+    x, _ = shifted(groups)
+    return fill_empty(groups, x - _log_of_sum(groups, x), -math.inf, -groups.xp.log(groups.size))
+
+
+def logsumexp(groups: Groups) -> Array:
+    """max z/T + log sum exp(x), one a group."""
+    nothing = math.nan if groups.empty == "nan" else -math.inf
+    if groups.scores.shape[-1] == 0:
+        return groups.each(groups.scores, nothing)
+    x, top = shifted(groups)
+    potential = fill_empty(groups, top + _log_of_sum(groups, x), -math.inf, -math.inf)
+    return groups.each(potential, nothing)
+
+
+def entmax(groups: Groups, alpha: float) -> Array:
+    """[(alpha - 1) x + s]_+^(1 / (alpha - 1)) with the s in (0, 1] at which the entries sum to 1."""
+    if groups.scores.shape[-1] == 0:
+        return groups.scores
+    x, _ = shifted(groups)
+    if alpha == math.inf:
+        p = _leaders_at_any_temperature(groups, x)
+    elif alpha == 2:
+        p = _threshold(groups, x, power=1)
+    elif alpha == 1.5:
+        p = _threshold(groups, x / 2, power=2) ** 2
+    elif alpha < 2:
+        p, _ = _ratio_to_leader(groups, x, _leader(groups, x, alpha - 1), alpha - 1)
+    else:
+        p = _entmax_by_last(groups, x, alpha - 1)
+    p = p / groups.largest(p)  # first, so that k ties and no others get 1/k to the bit
+    p = p / groups.total(p)
+    return fill_empty(groups, p, 0.0, 1 / groups.size)
+
+
+def sigmoid(groups: Groups) -> Array:
+    """1 / (1 + exp(-x)); below 0 exp(x) / (1 + exp(x)), which keeps every bit of a small result."""
+    xp, x = groups.xp, quotient(groups)
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x < 0, e, xp.ones_like(e)) / (1 + e)
+
+
+def log_sigmoid(groups: Groups) -> Array:
+    """min(x, 0) - log(1 + exp(-|x|))."""
+    xp, x = groups.xp, quotient(groups)
+    return xp.where(x > 0, xp.zeros_like(x), x) - xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def temperature_of(groups: Groups) -> Array:
+    """With the last axis of the scores, and in their dtype."""
+    xp, t = groups.xp, groups.temperature
+    if isinstance(t, float):
+        return xp.asarray(t, dtype=groups.scores.dtype, device=device(groups.scores))
+    return groups.spread(xp.astype(xp.asarray(t), groups.scores.dtype, copy=False))
+
+
+def quotient(groups: Groups) -> Array:
+    """x = z / T: infinite scores stay so at every T, and 0 / 0 is 0."""
+    xp, z, t = groups.xp, groups.scores, temperature_of(groups)
+    finite = xp.where(xp.abs(z) == math.inf, xp.zeros_like(z), z)
+    x = xp.where((finite == 0) & (t >= 0), finite, finite / t)  # a NaN temperature, unread, stays NaN
+    return xp.where(xp.abs(z) == math.inf, z, x)
+
+
+def shifted(groups: Groups) -> tuple[Array, Array]:
+    """x = (z - max z) / T with every limit in place, and max z / T, both with a last axis.
+
+    Groups whose largest score is +inf become 0 at those and -inf elsewhere.
+    """
+    xp, top = groups.xp, groups.largest(groups.scores)
+    finite_top = xp.where(xp.abs(top) == math.inf, xp.zeros_like(top), top)
+    x = _gap(groups, _scores_of_limit(groups), finite_top)
+    quotient = xp.where(top == 0, xp.zeros_like(top), top / temperature_of(groups))
+    return x, xp.where(top == math.inf, top, quotient)
+
+
+def _scores_of_limit(groups: Groups) -> Array:
+    """The scores, but where +inf is among them: 0 for each +inf and -inf for all others."""
+    xp, z = groups.xp, groups.scores
+    ties = xp.where(z == math.inf, xp.zeros_like(z), xp.full_like(z, -math.inf))
+    return xp.where(groups.largest(z) == math.inf, ties, z)
+
+
+def _gap(groups: Groups, z: Array, pivot: Array) -> Array:
+    """(z - pivot) / T; above T = 1 all are halved first, for a difference may overflow where the quotient does not."""
+    xp, t = groups.xp, temperature_of(groups)
+    scale = xp.where(t > 1, xp.full_like(t, 0.5), xp.ones_like(t))
+    d = z * scale - pivot * scale
+    gap = xp.where((d == 0) & (t >= 0), xp.zeros_like(d), d / (t * scale))  # a NaN temperature, unread, stays NaN
+    return xp.where(z == -math.inf, z, gap)
+
+
+def _log_of_sum(groups: Groups, x: Array) -> Array:
+    """log sum exp(x) where the largest entry is 0: the leaders are counted, the rest summed, log1p of both."""
+    xp, leader = groups.xp, x == 0
+    count = groups.total(xp.astype(leader, x.dtype))
+    rest = groups.total(xp.where(leader, xp.zeros_like(x), xp.exp(x)))
+    return xp.log1p(rest + (count - 1))
+
+
+def _leaders_at_any_temperature(groups: Groups, x: Array) -> Array:
+    """1 for the largest scores, at T = inf for all possible ones; a finite T may be infinite in the scores' dtype."""
+    xp, t, z = groups.xp, groups.temperature, _scores_of_limit(groups)
+    flat = xp.asarray(t == math.inf, device=device(x)) if isinstance(t, float) else groups.spread(t == math.inf)
+    return xp.astype(xp.where(flat, x == 0, z == groups.largest(z)), x.dtype)
+
+
+def _threshold(groups: Groups, x: Array, power: int) -> Array:
+    """u = [x + s]_+ with sum u^power = 1, for power 1 (sparsemax) or 2 (entmax at 1.5).
+
+    The power-norm of u is convex in s and at least 1 at s = 1: Newton's steps on it fall towards the root and do not
+    pass it, and once no more entries leave the support they are the closed form's.
+    """
+    xp = groups.xp
+    s = xp.ones_like(groups.largest(x))
+    if power == 1:  # the first step in closed form: of many entries, 1 less almost 1 would lose all digits
+        inside = x > -1
+        s = (1 - groups.total(xp.where(inside, x, xp.zeros_like(x)))) / groups.total(xp.astype(inside, x.dtype))
+    for _ in range(_MOST_STEPS):
+        u = xp.maximum(x + s, xp.zeros_like(x))
+        if power == 1:
+            step = (groups.total(u) - 1) / groups.total(xp.astype(u > 0, x.dtype))
+        else:
+            square = groups.total(u * u)
+            step = (square - xp.sqrt(square)) / groups.total(u)
+        lower = xp.where(step > 0, s - step, s)
+        if is_readable(s) and not bool(xp.any(lower < s)):
+            break
+        s = lower
+    return xp.maximum(x + s, xp.zeros_like(x))
+
+
+def _leader(groups: Groups, x: Array, delta: float) -> Array:
+    """The logarithm m of the leader's probability at alpha = 1 + delta: s = exp(delta m).
+
+    p = exp(m) q with q = [1 + delta x / s]^(1/delta), which is exp(x) at delta = 0: continuous. m solves
+    m + log sum q = 0, whose left side has the slope r = sum(q / y) / sum q >= 1 with y = q^delta. For delta <= 1 the
+    Newton steps, taken on exp(delta (m + log sum q)), convex in s, do not pass the root; beyond, bisection guards.
+    """
+    xp = groups.xp
+    high = xp.zeros_like(groups.largest(x))
+    low = -xp.log(groups.total(xp.astype(x > -math.inf, x.dtype)))
+    m, last_step = high, xp.full_like(high, math.inf)
+    small = float(xp.finfo(x.dtype).eps)
+    for _ in range(_MOST_STEPS):
+        q, y = _ratio_to_leader(groups, x, m, delta)
+        total = groups.total(q)
+        slope = groups.total(xp.where(y > 0, q / y, xp.zeros_like(q))) / total
+        excess = m + xp.log(total)
+        high, low = xp.where(excess >= 0, m, high), xp.where(excess <= 0, m, low)
+        newton = m + xp.log1p(xp.expm1(-delta * excess) / slope) / delta
+        slow = (xp.abs(newton - m) > last_step / 2) & (delta > 1)
+        following = xp.where((newton >= low) & (newton <= high) & ~slow, newton, (low + high) / 2)
+        last_step = xp.abs(following - m)
+        if is_readable(m) and not bool(xp.any(last_step > small * xp.abs(m))):
+            break
+        m = following
+    return m
+
+
+def _ratio_to_leader(groups: Groups, x: Array, m: Array, delta: float) -> tuple[Array, Array]:
+    """q = p / exp(m) and y = q^delta = [1 + delta x exp(-delta m)]_+."""
+    xp = groups.xp
+    w = delta * x * xp.minimum(xp.exp(-delta * m), xp.full_like(m, 1e30))
+    y = xp.maximum(1 + w, xp.zeros_like(w))
+    return xp.where(y > 0, xp.exp(xp.log1p(xp.where(y > 0, w, xp.zeros_like(w))) / delta), xp.zeros_like(y)), y
+
+
+def _entmax_by_last(groups: Groups, x: Array, delta: float) -> Array:
+    """entmax at alpha = 1 + delta > 2, by the last probability t of the support, that of the score z_r.
+
+    p = (t^delta + delta (z - z_r) / T)^(1/delta). The power 1/delta < 1 is steep at 0: through s small probabilities
+    would lose most digits, while none changes faster than t. The sum is convex in t; t <= 1/k for k in the support.
+    """
+    xp, z = groups.xp, _scores_of_limit(groups)
+    unit, nought = xp.ones_like(x), xp.zeros_like(x)
+    near = 1 + 16 * float(xp.finfo(x.dtype).eps)
+    support = (x == 0) | (delta * x > -near * xp.exp(delta * _leader(groups, x, delta)))
+    for _ in range(_MOST_STEPS):
+        last = -groups.largest(xp.where(support, -z, -math.inf * unit))
+        above = support & (z > last)
+        base = xp.where(above, delta * _gap(groups, z, last), nought)
+        outside = groups.total(xp.where(above, base ** (1 / delta), nought)) >= 1
+        if is_readable(x) and not bool(xp.any(outside)):
+            break
+        support = xp.where(outside, above, support)
+    t = 1 / groups.total(xp.where(support, unit, nought))
+    for _ in range(_MOST_STEPS):
+        p = xp.where(above, (t**delta + base) ** (1 / delta), xp.where(support, t * unit, nought))
+        slope = groups.total(xp.where(support, (t / xp.where(support, p, unit)) ** (delta - 1), nought))
+        step = (groups.total(p) - 1) / slope
+        lower = xp.where(step > 0, t - step, t)
+        if is_readable(t) and not bool(xp.any(lower < t)):
+            break
+        t = lower
+    return p
+
+
+def fill_empty(groups: Groups, result: Array, zero: float, uniform: Array | float) -> Array:
+    """What a group with nothing possible gives, as `empty` says."""
+    xp = groups.xp
+    value = {"zero": zero, "raise": zero, "nan": math.nan, "uniform": uniform}[groups.empty]
+    nothing = groups.largest(groups.scores) == -math.inf
+    return xp.where(nothing, value + xp.zeros_like(result), result)

@@ -1,0 +1,130 @@
+"""Rows about functions to come: their numbers against torch and finite differences until there is something to run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import semantics
+from semantics import SEGMENTS, fill, numbers
+
+import softly
+
+EXISTING = (*semantics.FUNCTIONS, *semantics.ELEMENTWISE, *SEGMENTS)
+GRADIENT = "gradient_of_"
+ROWS = list(semantics.sections("planned"))
+STEP = 2.0**-20  # exact in every score used; central differences are then right to about 1e-12
+
+
+def test_no_planned_function_exists_yet() -> None:
+    """Red on the day that one appears: then its rows become cases and are run."""
+    assert [name for name in semantics.PLANNED if hasattr(softly, name)] == []
+
+
+def test_rows_are_about_planned_functions_and_derivatives() -> None:
+    derivatives = {GRADIENT + name for name in (*EXISTING, *semantics.PLANNED)}
+    assert {row["function"] for row in ROWS} <= derivatives | set(semantics.PLANNED)
+    assert set(semantics.PLANNED) <= {row["function"] for row in ROWS}
+
+
+def told(*names: str, finite: bool) -> list[Any]:
+    """Rows with numbers about some functions; `finite` leaves out what other libraries and differences cannot do."""
+    rows = [row for row in ROWS if row["function"] in names and "expected" in row]
+    kept = [row for row in rows if not finite or np.isfinite([*numbers(row["input"]), *numbers(row["expected"])]).all()]
+    return [pytest.param(row, id=row["name"]) for row in kept if "shape" not in row["input"]]
+
+
+# ---------------------------------------------------------------- derivatives of the maps
+
+
+def value(name: str, scores: Any, options: dict[str, Any]) -> Any:
+    """<cotangent, f(scores)> in mpmath, row by row."""
+    temperatures = np.broadcast_to(options.get("temperature", 1.0), np.shape(scores)[:-1])
+    cotangent, total = fill(options["cotangent"]), mpmath.mpf(0)
+    for i in np.ndindex(np.shape(scores)[:-1]):
+        row, temperature = np.asarray(scores)[i], float(temperatures[i])
+        if "weights" in options:
+            powers = [mpmath.mpf(w) * mpmath.exp(s / temperature) for w, s in zip(options["weights"], row, strict=True)]
+            found = [mpmath.log(mpmath.fsum(powers))]
+        else:
+            found = semantics.exact(name, row, temperature, options.get("alpha", 1.5))
+        for c, f in zip(np.atleast_1d(cotangent[i]), found, strict=True):
+            total += float(c) * f
+    return total
+
+
+@pytest.mark.parametrize("row", told(*(GRADIENT + name for name in EXISTING), finite=True))
+def test_derivatives_are_those_of_the_truth(row: dict[str, Any]) -> None:
+    """Central differences of the functions in mpmath, in the scores or in what options.argument names."""
+    name, options = row["function"].removeprefix(GRADIENT), dict(row["options"])
+    scores = np.array(row["input"], np.float64)
+    argument = options.get("argument", "scores")
+    at = scores if argument == "scores" else np.array(options[argument], np.float64)
+    found = np.empty(at.shape)
+    with mpmath.workdps(40):
+        for place in np.ndindex(at.shape):
+            sides = []
+            for step in (STEP, -STEP):
+                moved = at.copy()
+                moved[place] += step
+                other = options if argument == "scores" else options | {argument: moved.tolist()}
+                sides.append(value(name, moved if argument == "scores" else scores, other))
+            found[place] = float((sides[0] - sides[1]) / (2 * STEP))
+    np.testing.assert_allclose(found, row["expected"], rtol=1e-8, atol=1e-15)
+
+
+# ---------------------------------------------------------------- against torch
+
+
+def cross_entropy(torch: Any, scores: Any, given: dict[str, Any], options: dict[str, Any]) -> Any:
+    """Torch's loss, of labels or of soft targets."""
+    weight = options.get("class_weight")
+    target = fill(given["labels"]) if "labels" in given else fill(given["targets"], np.float64)
+    return torch.nn.functional.cross_entropy(
+        scores / options.get("temperature", 1.0),
+        torch.from_numpy(target),
+        weight=None if weight is None else torch.tensor(weight, dtype=torch.float64),
+        reduction=options["reduction"],
+        ignore_index=options.get("ignore_index", -100),
+        label_smoothing=options.get("label_smoothing", 0.0),
+    )
+
+
+@pytest.mark.parametrize("row", told("cross_entropy", GRADIENT + "cross_entropy", finite=True))
+def test_cross_entropy_is_torchs(row: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    scores = torch.from_numpy(fill(row["input"]["scores"], np.float64)).requires_grad_()
+    result = cross_entropy(torch, scores, row["input"], row["options"])
+    if row["function"].startswith(GRADIENT):
+        cotangent = torch.tensor(row["options"]["cotangent"], dtype=torch.float64)
+        result = torch.autograd.grad(result, scores, cotangent)[0]
+    # absolutely as well: torch loses a loss near 0
+    np.testing.assert_allclose(result.detach().numpy(), row["expected"], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("row", told("attention", GRADIENT + "attention", finite=True))
+def test_attention_is_torchs(row: dict[str, Any]) -> None:
+    """Where a query has a key: what torch makes of fully masked ones changed from release to release."""
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    options, names = row.get("options", {}), ("query", "key", "value")
+    arguments = [torch.from_numpy(fill(row["input"][name], np.float64)).requires_grad_() for name in names]
+    queries, keys = (len(a) for a in arguments[:2])
+    where = np.broadcast_to(options.get("where", True), (queries, keys))
+    if options.get("causal"):
+        where = where & np.tri(queries, keys, keys - queries if options.get("align") == "bottom-right" else 0, bool)
+    some = where.any(axis=-1)
+    if not some.any():
+        pytest.skip("fully masked")
+    mask = torch.from_numpy(where[some])
+    kept = arguments[0][torch.from_numpy(some)]
+    result = torch.nn.functional.scaled_dot_product_attention(kept, *arguments[1:], attn_mask=mask)
+    if row["function"] == "attention":
+        expected = np.array(row["expected"])
+        np.testing.assert_allclose(result.detach().numpy(), expected[some], rtol=1e-12)
+        assert not expected[~some].any()
+        return
+    cotangent = torch.tensor(options["cotangent"], dtype=torch.float64)[torch.from_numpy(some)]
+    for found, name in zip(torch.autograd.grad(result, arguments, cotangent), names, strict=True):
+        np.testing.assert_allclose(found.numpy(), row["expected"][name], rtol=1e-10, atol=1e-15)
