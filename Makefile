@@ -6,7 +6,7 @@ venv := .venv/bin
 stamps := .venv/stamps
 sources := pyproject.toml CMakeLists.txt $(shell find src csrc -name '*.py' -o -name '*.pyi' -o -name '*.[ch]pp' -o -name '*.jinja' -o -name '*.npz')
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow lint bench docs clean
 .DELETE_ON_ERROR:
 
 demo: $(stamps)/softly
@@ -25,6 +25,11 @@ lint: $(stamps)/lint $(stamps)/softly
 
 bench: $(stamps)/test $(stamps)/softly
 	$(venv)/python benchmarks/run.py
+
+docs: $(stamps)/test $(stamps)/softly
+	$(venv)/python docs/semantics.py
+	$(venv)/python docs/accuracy.py
+	$(venv)/python docs/reliability.py
 
 clean:
 	rm -rf .venv build demo

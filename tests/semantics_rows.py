@@ -32,10 +32,11 @@ class Row:
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether the truth needs no limit: something finite, nothing NaN or +inf, and 0 < T < inf."""
+        """Whether the truth needs no limit: something finite, nothing NaN or +inf, 0 < T < inf, finite weights."""
         real, imaginary = self.scores.real, np.where(np.isneginf(self.scores.real), 0, self.scores.imag)
         possible = bool(np.isfinite(real).any() and (real < np.inf).all() and np.isfinite(imaginary).all())
-        return possible and 0 < self.temperature < np.inf
+        weighted = self.weights is None or bool((np.abs(self.weights) < np.inf).all())
+        return possible and weighted and 0 < self.temperature < np.inf
 
 
 def kind_of(dtype: str) -> np.dtype[Any]:

@@ -108,18 +108,31 @@ def test_which_says_what_runs():
         )
 
 
-@pytest.mark.parametrize("operation", ["softmax", "log_softmax", "logsumexp"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_core_takes_the_calls_that_it_should(operation, dtype, monkeypatch):
+@pytest.fixture
+def calls_of(monkeypatch):
+    """A list that grows with every call of the kernel of an operation and a dtype."""
     import numpy as np
 
     from softly import _kernels
 
     if _kernels.core is None:
         pytest.skip("no compiled core")
-    key = operation, "cpu", np.dtype(dtype)
-    kernel, calls = _kernels.TABLE[key], []
-    monkeypatch.setitem(_kernels.TABLE, key, lambda *a: calls.append(1) or kernel(*a))
+
+    def listed(operation, dtype):
+        key = operation, "cpu", np.dtype(dtype)
+        kernel, calls = _kernels.TABLE[key], []
+        monkeypatch.setitem(_kernels.TABLE, key, lambda *a: calls.append(1) or kernel(*a))
+        return calls
+
+    return listed
+
+
+@pytest.mark.parametrize("operation", ["softmax", "log_softmax", "logsumexp", "entmax"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_core_takes_the_calls_that_it_should(operation, dtype, calls_of):
+    import numpy as np
+
+    calls = calls_of(operation, dtype)
     scores = np.ones((4, 6), dtype)
     function = getattr(softly, operation)
     for call in (
@@ -127,10 +140,34 @@ def test_the_core_takes_the_calls_that_it_should(operation, dtype, monkeypatch):
         lambda: function(scores.T, axis=0),
         lambda: function(scores[:, ::2], temperature=2.0, where=scores[:, ::2] > 0),
         lambda: function(scores, temperature=np.arange(4.0)),
+        lambda: getattr(softly, f"segment_{operation}")(scores, offsets=[0, 3, 4]),
+        lambda: getattr(softly, f"segment_{operation}")(scores, index=[2, 0, 2, 1], temperature=2.0),
     ):
         calls.clear()
         call()
         assert calls == [1]
+
+
+@pytest.mark.parametrize("operation", ["sigmoid", "log_sigmoid"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_core_takes_the_sigmoids(operation, dtype, calls_of):
+    import numpy as np
+
+    calls = calls_of(operation, dtype)
+    scores, function = np.ones((4, 6), dtype), getattr(softly, operation)
+    function(scores)
+    function(scores.T)
+    function(scores, temperature=np.arange(6.0), where=scores > 0)
+    assert calls == [1, 1, 1]
+
+
+def test_the_core_takes_torch_tensors_on_the_cpu(calls_of):
+    torch = pytest.importorskip("torch")
+    calls = calls_of("softmax", "float32")
+    softly.softmax(torch.ones(4, 6))
+    softly.softmax(torch.ones(4, 6, dtype=torch.bfloat16))
+    softly.segment_softmax(torch.ones(4, 6), offsets=torch.tensor([0, 4]))
+    assert calls == [1, 1, 1]
 
 
 def test_without_the_core_everything_still_runs():

@@ -57,7 +57,12 @@ def signed_logsumexp(
         rows = as_rows(real, axis, temperature, where, empty, out, reduces=True, keepdims=keepdims, half_in="float64")
         if xp is np and rows.scores.dtype == np.float32:
             rows.scores = rows.scores.astype(np.float64)
-        size, sign = _log_and_sign(rows, _factors(rows, weights, xp.imag(scores) if has_phase else None))
+        factors = _factors(rows, weights, xp.imag(scores) if has_phase else None)
+        if not is_complex:  # an infinite weight is the weight 1 or -1 of an infinite score
+            endless = (xp.abs(factors) == math.inf) & (rows.scores > -math.inf)
+            rows.scores = xp.where(endless, xp.full_like(factors, math.inf), rows.scores)
+            factors = xp.where(endless, xp.sign(factors), factors)
+        size, sign = _log_and_sign(rows, factors)
         if is_complex:
             results = _complex_results(rows, rows.arrange(scores), weights, size, sign, return_sign)
         elif return_sign:
