@@ -23,7 +23,7 @@ lint: $(stamps)/lint $(stamps)/softly
 	$(venv)/ruff check .
 	$(venv)/mypy
 
-bench: $(stamps)/test $(stamps)/softly
+bench: $(stamps)/bench $(stamps)/test $(stamps)/softly
 	$(venv)/python benchmarks/run.py
 
 docs: $(stamps)/test $(stamps)/softly
@@ -50,6 +50,10 @@ $(stamps)/softly: $(stamps)/venv $(sources)
 $(stamps)/test: $(stamps)/venv pyproject.toml
 	$(venv)/pip install -q --group test
 	@if [ $(BACKENDS) != 0 ]; then $(venv)/pip install -q --group backends; fi
+	@touch $@
+
+$(stamps)/bench: $(stamps)/test
+	$(venv)/pip install -q --group bench
 	@touch $@
 
 $(stamps)/lint: $(stamps)/venv pyproject.toml

@@ -1,0 +1,113 @@
+"""Whole jobs beside their rivals: fitting a temperature, calibrating a file, starting the command line."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from timing import Contenders, interleaved
+
+import softly
+from softly import jobs
+
+
+def fit_case() -> Contenders:
+    """Temperature of 50,000 rows of ten classes, beside scikit-learn's."""
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    class Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+        """A classifier whose features are its scores."""
+
+        def fit(self, x: Any, y: Any) -> Given:
+            self.classes_ = np.arange(10)
+            return self
+
+        def decision_function(self, x: Any) -> Any:
+            return x
+
+        def predict(self, x: Any) -> Any:
+            return x.argmax(axis=1)
+
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(50_000, 10)) * 3
+    labels = np.argmax(scores / 2 + rng.gumbel(size=scores.shape), axis=1)
+    model = Given().fit(scores, labels)
+    rival = lambda: CalibratedClassifierCV(FrozenEstimator(model), method="temperature", ensemble=False).fit(  # noqa: E731
+        scores, labels
+    )
+    mine = softly.fit_calibrator(scores, labels).temperature
+    theirs = 1 / rival().calibrated_classifiers_[0].calibrators[0].beta_
+    if abs(mine / theirs - 1) > 1e-4:
+        raise SystemExit(f"the fits disagree: {mine} and {theirs}")
+    return {"softly": lambda: softly.fit_calibrator(scores, labels), "scikit-learn": rival}
+
+
+def file_case(directory: Path, rows: int) -> Contenders:
+    """The whole of `calibrate` on a Parquet file, beside reading it and writing it again with the same codec."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, copy, out = directory / "scores.parquet", directory / "copy.parquet", directory / "out"
+    names = [f"logit_{c}" for c in "abcdefghij"]
+    schema = pa.schema([(name, pa.float32()) for name in names] + [("label", pa.int64())])
+    rng = np.random.default_rng(0)
+    with pq.ParquetWriter(path, schema) as writer:
+        for _ in range(rows // 250_000):
+            z = (rng.normal(size=(250_000, 10)) * 3).astype(np.float32)
+            y = np.argmax(z / 2 + rng.gumbel(size=z.shape), axis=1)
+            writer.write_table(pa.table([*(c.copy() for c in z.T), y], schema=schema))
+
+    def copying() -> None:
+        file = pq.ParquetFile(path)
+        with pq.ParquetWriter(copy, file.schema_arrow) as writer:
+            for batch in file.iter_batches(250_000):
+                writer.write_batch(batch)
+
+    return {
+        "softly": lambda: jobs.calibrate_file(path, label="label", out=out, overwrite=True),
+        "pyarrow copy": copying,
+    }
+
+
+def cpu_seconds(commands: dict[str, list[str]], rounds: int = 15) -> dict[str, float]:
+    """Median CPU time of each process, in turn."""
+    spent: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return {name: statistics.median(seconds) for name, seconds in spent.items()}
+
+
+def rows_of_table(rows: int) -> list[tuple[str, dict[str, float]]]:
+    """Each job, and seconds of softly first, then of its rivals."""
+    found = [("temperature fit float64 50000 x 10", interleaved(fit_case(), 4.0))]
+    with tempfile.TemporaryDirectory() as directory:
+        name = f"calibrate a Parquet file, {rows:,} x 10 float32"
+        found.append((name, interleaved(file_case(Path(directory), rows), 0.0, fewest=3)))
+    command = str(Path(sys.executable).with_name("softly"))
+    cpu = cpu_seconds(
+        {
+            "python": [sys.executable, "-c", "pass"],
+            "--version": [command, "--version"],
+            "--help": [command, "--help"],
+            "numpy": [sys.executable, "-c", "import numpy"],
+            "softly": [sys.executable, "-c", "import numpy, softly"],
+        }
+    )
+    found += [
+        (f"`softly {option}`, CPU", {"softly": cpu[option], "bare python": cpu["python"]})
+        for option in ("--version", "--help")
+    ]
+    found.append(("import of numpy and softly, CPU", {"softly": cpu["softly"], "numpy alone": cpu["numpy"]}))
+    return found
