@@ -3,13 +3,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-def softmax(scores: NDArray[Any], temperature: float | NDArray[np.float64], empty: int, out: Any) -> NDArray[Any]: ...
-def log_softmax(
-    scores: NDArray[Any], temperature: float | NDArray[np.float64], empty: int, out: Any
+_Floats = NDArray[np.float32] | NDArray[np.float64]
+_Temperature = float | NDArray[np.float64]
+_Offsets = NDArray[np.int64] | None
+
+def softmax(
+    scores: _Floats, temperature: _Temperature, empty: int, out: Any, offsets: _Offsets, alpha: float
 ) -> NDArray[Any]: ...
-def logsumexp(scores: NDArray[Any], temperature: float | NDArray[np.float64], empty: int, out: Any) -> NDArray[Any]: ...
+
+log_softmax = logsumexp = entmax = sigmoid = log_sigmoid = softmax
+
+def group(index: NDArray[np.int64], segments: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
 def temperature_statistics(
-    scores: NDArray[Any],
+    scores: _Floats,
     labels: NDArray[np.int64],
     weights: NDArray[np.float64] | None,
     folds: NDArray[np.uint8] | None,
@@ -17,5 +23,6 @@ def temperature_statistics(
     fold_count: int,
 ) -> tuple[NDArray[np.int64], int]: ...
 def targets() -> tuple[str, ...]: ...
+def bounds() -> dict[str, float]: ...
 def active_target() -> str: ...
 def threads() -> int: ...

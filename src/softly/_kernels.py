@@ -60,17 +60,10 @@ def find_direct(operation: str, scores: Array, temperature: Any, out: Array | No
 
     `out`, if given, must be the scores themselves or a like array apart from them.
     """
-    if (
-        type(scores) is np.ndarray
-        and type(temperature) is float
-        and temperature > 0
-        and scores.size
-        and scores.ndim
-        and scores.flags.c_contiguous
-        and scores.flags.aligned
-        and (out is None or out is scores or _is_like_and_apart(out, scores))
-    ):
-        return TABLE.get((operation, "cpu", scores.dtype))
+    if type(scores) is np.ndarray and type(temperature) is float and temperature > 0 and scores.size and scores.ndim:
+        flags = scores.flags
+        if flags.c_contiguous and flags.aligned and (out is None or out is scores or _is_like_and_apart(out, scores)):
+            return TABLE.get((operation, "cpu", scores.dtype))
     return None
 
 
@@ -80,7 +73,7 @@ def _is_like_and_apart(out: Array, scores: Array) -> bool:
         and out.dtype == scores.dtype
         and out.shape == scores.shape
         and out.flags.carray
-        and not np.may_share_memory(out, scores)
+        and ((out.base is None and scores.base is None) or not np.may_share_memory(out, scores))
     )
 
 
