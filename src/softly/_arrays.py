@@ -103,14 +103,20 @@ def hide(xp: ModuleType, scores: Array, where: Array | None) -> Array:
 
 def as_mask(xp: ModuleType, where: Array, scores: Array) -> Array:
     """The mask in the scores' shape; TypeError if it is not boolean."""
-    mask, shape = beside(xp, where, "where", scores), tuple(scores.shape)
+    mask = beside(xp, where, "where", scores)
     if mask.dtype != (np.dtype(bool) if xp is np else xp.bool):
         raise TypeError(f"where has dtype {mask.dtype}: pass a boolean mask, True = possible")
+    return in_shape_of(scores, xp, mask, "where")
+
+
+def in_shape_of(scores: Array, xp: ModuleType, array: Array, name: str) -> Array:
+    """The array broadcast to the scores' shape; ValueError if it does not."""
+    shape = tuple(scores.shape)
     try:
-        return xp.broadcast_to(mask, shape)
+        return xp.broadcast_to(array, shape)
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"where has shape {tuple(mask.shape)}, which does not broadcast to that of scores, {shape}"
+            f"{name} has shape {tuple(array.shape)}, which does not broadcast to that of scores, {shape}"
         ) from error
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from array_api_compat import device
 
 from softly import _torch_cpu
-from softly._arrays import Array, Axis, Empty, as_array, as_mask, beside
+from softly._arrays import Array, Axis, Empty, as_array, as_mask, beside, in_shape_of
 from softly._errors import InputError
 from softly._expressions import fill_empty, shifted, temperature_of
 from softly._rows import Rows, as_rows
@@ -83,15 +83,10 @@ def _restored(rows: Rows, result: Array) -> Array:
 
 
 def _weights(xp: ModuleType, weights: Array, scores: Array) -> Array:
-    array, shape = beside(xp, weights, "weights", scores), tuple(scores.shape)
+    array = beside(xp, weights, "weights", scores)
     if xp is np and array.dtype.kind not in "biufc":
         raise TypeError(f"weights have dtype {array.dtype}: convert them to numbers, such as float64")
-    try:
-        return xp.broadcast_to(array, shape)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"weights have shape {tuple(array.shape)}, which does not broadcast to that of scores, {shape}"
-        ) from error
+    return in_shape_of(scores, xp, array, "weights")
 
 
 def _factors(rows: Rows, weights: Array | None, imaginary: Array | None) -> Array:
