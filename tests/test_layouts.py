@@ -23,6 +23,7 @@ LENGTHS = (1, 2, 3, 7, 10, 15, 16, 17, 31, 33, 64, 100, 128, 129, 257, 1000)
 SHAPES = [(37, n) for n in (LENGTHS[::3] if semantics.FORCED else LENGTHS)]
 SHARED = [(1200, 1000), (50021, 10), (1, 200003)]  # enough work for several threads
 LARGE = [(3, 4099), (3000, 1000), (100003, 10), (2, 300007)]
+SHORT = [(200003, n) for n in (1, 2, 3, 4)]  # several threads' pieces, which end where a batch of rows does
 
 
 # ---------------------------------------------------------------- layouts
@@ -37,6 +38,17 @@ class TestLayouts:
             expected = bits(function(a))
             for name, view in layouts(a):
                 assert bits(function(view)) == expected, (name, shape)
+
+    def test_nothing_is_written_beyond_the_result(self, function: Any, dtype: str) -> None:
+        """Into the middle of memory whose every other entry stays."""
+        for shape in [(rows_, n) for rows_ in (1, 5, 37) for n in LENGTHS]:
+            a = rows(shape, dtype)
+            expected = function(a)
+            memory = np.full(expected.size + 128, 7, a.dtype)
+            function(a, out=memory[64:-64].reshape(expected.shape))
+            assert bits(memory[64:-64]) == bits(expected), shape
+            assert (memory[:64] == 7).all(), shape
+            assert (memory[-64:] == 7).all(), shape
 
     def test_axis_0_is_the_transposed_last_axis(self, function: Any, dtype: str) -> None:
         for shape in (*SHAPES, (1, 16), (2, 5000), (1000, 3), (300, 300)):
@@ -123,6 +135,16 @@ def test_large_calls_give_the_bits_of_small_ones(function: Any, dtype: str) -> N
 
 
 # ---------------------------------------------------------------- one score at a time
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("function", MAPS.values(), ids=MAPS)
+def test_a_piece_does_not_write_into_the_next(function: Any, dtype: str) -> None:
+    """As many calls too small to be shared, laid end to end."""
+    for shape in SHORT:
+        a = rows(shape, dtype)
+        parts = [function(a[i : i + 1000]) for i in range(0, len(a), 1000)]
+        assert bits(function(a)) == bits(np.concatenate(parts)), shape
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

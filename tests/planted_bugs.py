@@ -1,0 +1,228 @@
+"""Bugs planted in a copy of the compiled core, one at a time: the tests must turn red for each.
+
+`python tests/planted_bugs.py` prints which test did, and exits with 1 if a bug survives.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import core_builds
+import semantics
+
+TESTS = (
+    "test_semantics.py",
+    "test_temperature_statistics.py",
+    "test_layouts_segments.py",
+    "test_layouts.py",
+    "test_accuracy.py",
+)
+OPTIONS = ("-x", "--tb=no", "-rf", "-k", "not torch and not every_target")
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A wrong line: `new` in place of `old`, in a file of csrc/."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+BUGS = (
+    Bug(
+        "log_softmax adds the log of the sum",
+        "log_softmax.hpp",
+        "return (z - maximum_score) - hi;",
+        "return (z - maximum_score) + hi;",
+    ),
+    Bug("the tail of a row is dropped", "row.hpp", "    if (i < n)\n#pragma", "    if (false)\n#pragma"),
+    Bug(
+        "half the lanes are summed twice",
+        "vector/types.hpp",
+        "(Int<Scalar<V>>)(i ^ distance);",
+        "(Int<Scalar<V>>)(i ^ 1);",
+    ),
+    Bug(
+        "the halves of a float vector change places",
+        "short_rows.hpp",
+        "half ? upper_doubles(v) : lower_doubles(v)",
+        "half ? lower_doubles(v) : upper_doubles(v)",
+    ),
+    Bug(
+        "short rows are summed in another order",
+        "short_rows.hpp",
+        "        for (long i = 0; i < half && i + half < n; ++i) sum[i] = plus(sum[i], sum[i + half]);\n",
+        "        for (long i = half; i < 2 * half && i < n; ++i) sum[0] = plus(sum[0], sum[i]);\n",
+    ),
+    Bug("log forgets the low part of the sum", "elementary.hpp", "m_lo = u_lo * inverse_power", "m_lo = u_lo * 0.0"),
+    Bug("a coefficient of exp in float", "elementary.hpp", "0x1.5554dcp-3f", "0x1.5564dcp-3f"),
+    Bug("a coefficient of exp in double", "elementary.hpp", "0x1.5555555553d63p-5", "0x1.555555a553d63p-5"),
+    Bug("a coefficient of log", "elementary.hpp", "0x1.99999999952d7p-2", "0x1.99999989952d7p-2"),
+    Bug(
+        "-inf is not checked where T is inf",
+        "row.hpp",
+        "return {z == impossible ? impossible : hi, lo};",
+        "return {hi, lo};",
+    ),
+    Bug(
+        "every row has the first row's temperature",
+        "kernels.hpp",
+        "temperature[i * temperature_stride]",
+        "temperature[0 * temperature_stride]",
+    ),
+    Bug(
+        "a segment is one entry short",
+        "kernels.hpp",
+        "(long)(offsets[segment + 1] - offsets[segment])",
+        "(long)(offsets[segment + 1] - offsets[segment]) - (segment > 0 && segment + 1 == segments)",
+    ),
+    Bug(
+        "the last chunk of the threads is dropped",
+        "threads.cpp",
+        "if (begin >= task.count) return;",
+        "if (begin + task.grain > task.count) return;",
+    ),
+    Bug(
+        "the support of entmax is one short",
+        "entmax.hpp",
+        "return lanes_set(nan) ? -1 : count;",
+        "return lanes_set(nan) ? -1 : count - (count > 2);",
+    ),
+    Bug(
+        "sparsemax keeps entries at the bound",
+        "entmax.hpp",
+        "Doubles positive_part(Doubles v) { return v > 0.0 ? v : Doubles{}; }",
+        "Doubles positive_part(Doubles v) { return v; }",
+    ),
+    Bug(
+        "sigmoid's log of 1 + e is rounded",
+        "sigmoid.hpp",
+        "sum == 1.0 ? small : log_of_pair(sum, ((1.0 - sum) + small) + small_lo)",
+        "log_of_pair(sum, Doubles{})",
+    ),
+    Bug(
+        "short rows are transposed with two lanes exchanged",
+        "short_rows.hpp",
+        "second[lane] = lane & d ? lanes<T> + lane : lane ^ d;",
+        "second[lane] = lane & d ? lanes<T> + lane : lane;",
+    ),
+    Bug(
+        "a batch of short rows writes beyond its end",
+        "short_rows.hpp",
+        "left < width ? left : width",
+        "width",
+    ),
+    Bug(
+        "the sum of a row loses its low part",
+        "near.hpp",
+        "sum[part] = {next.hi, sum[part].lo + (next.lo + e.lo)};",
+        "sum[part] = {next.hi, sum[part].lo + 0.0 * next.lo};",
+    ),
+    Bug(
+        "sums of float rows are summed in float",
+        "near.hpp",
+        "sum[2 * part + 1] += upper_doubles(e.hi);",
+        "sum[2 * part + 1] = upper_doubles(narrow(sum[2 * part + 1], sum[2 * part + 1] + upper_doubles(e.hi)));",
+    ),
+    Bug(
+        "NaN is taken for the maximum's neighbour",
+        "row.hpp",
+        "if (scores[i] != scores[i]) return RowKind::not_a_number;",
+        "if (false) return RowKind::not_a_number;",
+    ),
+    Bug(
+        "ties at +inf share with everyone",
+        "row.hpp",
+        "const T share = T(1) / T(count_infinite(scores, n));",
+        "const T share = T(1) / T(n);",
+    ),
+    Bug("the gradient of a fit has the wrong sign", "temperature_statistics.hpp", "mean - d_y);", "d_y - mean);"),
+    Bug(
+        "statistics forget the weights", "temperature_statistics.hpp", "problem.weights ? problem.weights[row] : 1", "1"
+    ),
+    Bug(
+        "exact sums drop the carry of a mantissa",
+        "exact_sum.hpp",
+        "mantissa >> (31 - shift) >> 1",
+        "mantissa >> (31 - shift) >> 2",
+    ),
+)
+
+
+class Workshop:
+    """A copy of the sources and its build, for one bug after the other."""
+
+    def __init__(self, directory: Path) -> None:
+        self.target = next(name for name in ("avx2", "baseline") if name in semantics.targets())
+        self.directory = directory
+        self.source = core_builds.copy_sources(directory / "source", {self.target})
+
+    def red_test(self, bug: Bug | None = None) -> str:
+        """The first test that fails with the bug, or "" if all pass."""
+        file = self.source / "csrc" / bug.file if bug else None
+        kept = file.read_bytes() if file else b""
+        if bug and file:
+            core_builds.replace_once(file, bug.old, bug.new)
+        try:
+            packages = core_builds.build(self.source, self.directory)
+            status, printed = core_builds.pytest(packages, TESTS, *OPTIONS, SOFTLY_TARGET=self.target)
+        finally:
+            if file:
+                file.write_bytes(kept)
+        if status == 0:
+            return ""
+        failed = re.search(r"^FAILED \S*?([\w.]+::\S.*?)( - |$)", printed, re.M)
+        assert failed, f"exit status {status}: {printed[-3000:]}"
+        return failed[1]
+
+
+@contextmanager
+def workshops() -> Iterator[queue.Queue[Workshop]]:
+    """A workshop for each processor."""
+    with tempfile.TemporaryDirectory() as directory:
+        idle: queue.Queue[Workshop] = queue.Queue()
+        for i in range(min(4, os.cpu_count() or 1)):
+            idle.put(Workshop(Path(directory) / str(i)))
+        yield idle
+
+
+def red_tests() -> Iterator[tuple[str, str]]:
+    """(name of the bug, first red test) for each, "" where it survives; AssertionError if tests are red without."""
+    with workshops() as idle, ThreadPoolExecutor(idle.qsize()) as pool:
+
+        def try_out(bug: Bug | None) -> str:
+            workshop = idle.get()
+            try:
+                return workshop.red_test(bug)
+            finally:
+                idle.put(workshop)
+
+        without, *found = (pool.submit(try_out, bug) for bug in (None, *BUGS))
+        assert not without.result(), f"red without a bug: {without.result()}"
+        for bug, red in zip(BUGS, found, strict=True):
+            yield bug.name, red.result()
+
+
+def main() -> int:
+    """Prints the table; returns whether a bug survives."""
+    width = max(len(bug.name) for bug in BUGS)
+    survivors = 0
+    for name, red in red_tests():
+        survivors += not red
+        print(f"{name:{width}} | {red or 'SURVIVES'}", flush=True)
+    return survivors > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
