@@ -79,7 +79,7 @@ def test_a_row_read_beyond_its_end_is_reported(tmp_path: Path) -> None:
     file, old, new = READS_BEYOND
     core_builds.replace_once(source / "csrc" / file, old, new)
     packages = core_builds.build(source, tmp_path, flags=FLAGS)
-    code = "import numpy as np, softly; print('loaded'); softly.softmax(np.ones(1001))"
+    code = "import numpy as np, softly; print('loaded', flush=True); softly.softmax(np.ones(1001))"
     status, printed = core_builds.python(packages, "-c", code, **environment("baseline"))
     assert printed.startswith("loaded\n"), printed[-3000:]
     assert status != 0
