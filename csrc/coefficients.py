@@ -46,3 +46,24 @@ show("exp float", exp_quotient, [-half_ln2, half_ln2], 4, lambda c: c.hex() + "f
 show("exp double", exp_quotient, [-half_ln2, half_ln2], 9, hexadecimal, float, exp_error)
 log_end = ((sqrt(2) - 1) / (sqrt(2) + 1)) ** 2 * mpf("1.0001")
 show("log double", log_quotient, [mpf(0), log_end], 6, hexadecimal, float, log_error)
+
+
+def exp_by_steps():
+    """Eighth powers of 2 as floats t, the logarithms d of what their rounding leaves out, and ln 2 / 8 in two parts."""
+    import numpy
+
+    powers = [as_float(mpf(2) ** (mpf(j) / 8)) for j in range(8)]
+    bits = [(int(numpy.float32(t).view(numpy.uint32)) + (96 << 23) - (j << 20)) % 2**32 for j, t in enumerate(powers)]
+    rests = [as_float(log(mpf(2) ** (mpf(j) / 8) / mpf(t))) for j, t in enumerate(powers)]
+    step = log(2) / 8
+    print("// bits of t 2^96, less j << 20; log of what its rounding leaves out")
+    print("{" + ", ".join(hex(b) for b in bits) + "}")
+    print("{" + ", ".join(r.hex() + "f" for r in rests) + "}")
+    for digits in (24, 11):
+        high = as_float(numpy.ldexp(float(round(step * mpf(2) ** (digits + 3))), -(digits + 3)))
+        print(f"// ln 2 / 8, the first part of at most {digits} bits: {high.hex()}f, {as_float(step - mpf(high)).hex()}f")
+
+
+step = log(2) / 16 * mpf("1.0001")
+show("exp float by steps", exp_quotient, [-step, step], 2, lambda c: c.hex() + "f", as_float, exp_error)
+exp_by_steps()

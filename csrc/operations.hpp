@@ -6,39 +6,61 @@ namespace {
 #include SOFTLY_VECTOR_FILE
 #include "elementary.hpp"
 #include "row.hpp"
+#include "near_exp.hpp"
 #include "near.hpp"
+#include "transpose.hpp"
 //
 #include "softmax.hpp"
 #include "log_softmax.hpp"
 #include "logsumexp.hpp"
+#include "batch.hpp"
 #include "short_rows.hpp"
+#include "medium_rows.hpp"
 //
 #include "entmax.hpp"
 #include "exact_sum.hpp"
 #include "sigmoid.hpp"
 #include "temperature_statistics.hpp"
 
-// Batches of short rows by of_batch, where they fit and are near; all others by of_row.
-template <class T, class OfBatch, class OfRow>
-INLINE void each_row(const Rows& r, long begin, long end, OfBatch of_batch, OfRow of_row) {
-    constexpr int width = lanes<T>;
+// Batches of rows by of_batch(batch, out, scaled), which says what it left undone; all others by of_row(i, row).
+// Short rows are read up to 16 entries beyond the last: at the end of the scores, from a copy.
+template <class T, class Batch, class OfBatch, class OfRow>
+INLINE void each_batch(const Rows& r, long begin, long end, long results, OfBatch of_batch, OfRow of_row) {
+    constexpr long width = lanes<T>, fewest = 3;
+    constexpr bool beyond = sizeof(Batch) == sizeof(ShortRows<T>);
     const T* scores = static_cast<const T*>(r.scores);
-    const bool is_short = !r.offsets && r.columns <= short_columns && r.temperature_stride == 0 &&
-                          is_near(T(0), *r.temperature);
-    long i = begin;
-    while (i < end) {
-        // A batch reads up to 16 entries beyond its rows.
-        if (is_short && i + width <= end && (i + width) * r.columns + short_columns <= r.rows * r.columns) {
-            ShortRows<T> batch(scores + i * r.columns, r.columns);
-            if (batch.are_near(*r.temperature)) {
-                *r.temperature == 1 ? of_batch(i, batch, No{}) : of_batch(i, batch, Yes{});
-                i += width;
-                continue;
+    T* out = static_cast<T*>(r.out);
+    const auto run = [&](Batch& batch, T* to) {
+        return *r.temperature == 1 ? of_batch(batch, to, No{}) : of_batch(batch, to, Yes{});
+    };
+    for (long i = begin; i < end; i += width) {
+        const long count = end - i < width ? end - i : width;
+        unsigned undone = (1u << count) - 1;
+        if (count == width && (!beyond || (i + width) * r.columns + short_columns <= r.rows * r.columns)) {
+            Batch batch(scores + i * r.columns, r.columns);
+            if (all_near<T>(batch.largest, *r.temperature)) undone = run(batch, out + i * results);
+        } else if (beyond && count >= fewest) {
+            T copy[(width + 1) * short_columns] = {}, result[width * short_columns];
+            __builtin_memcpy(copy, scores + i * r.columns, count * r.columns * sizeof(T));
+            Batch batch(copy, r.columns);
+            if (all_near<T>(batch.largest, *r.temperature)) {
+                undone = run(batch, result);
+                __builtin_memcpy(out + i * results, result, count * results * sizeof(T));
             }
         }
-        const long stop = is_short && i + width <= end ? i + width : end;
-        for (; i < stop; ++i) of_row(i, r.row(i));
+        for (; undone; undone &= undone - 1) of_row(i + __builtin_ctz(undone), r.row(i + __builtin_ctz(undone)));
     }
+}
+
+template <class T, class OfBatch, class OfRow>
+INLINE void each_row(const Rows& r, long begin, long end, long results, OfBatch of_batch, OfRow of_row) {
+    const bool in_batches = !r.offsets && r.temperature_stride == 0 && is_near(T(0), *r.temperature);
+    if (in_batches && r.columns <= short_columns)
+        each_batch<T, ShortRows<T>>(r, begin, end, results, of_batch, of_row);
+    else if (in_batches && r.columns <= medium_columns)
+        each_batch<T, MediumRows<T>>(r, begin, end, results, of_batch, of_row);
+    else
+        for (long i = begin; i < end; ++i) of_row(i, r.row(i));
 }
 
 template <class T>
@@ -46,10 +68,8 @@ void softmax_rows(const Rows& r, long begin, long end, double*) {
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
     each_row<T>(
-        r, begin, end,
-        [&](long i, auto& batch, auto scaled) {
-            softmax_of<T, scaled.value>(batch, out + i * r.columns, *r.temperature);
-        },
+        r, begin, end, r.columns,
+        [&](auto& batch, T* to, auto scaled) { return batch.template softmax<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
             softmax_row(scores + row.begin, out + row.begin, row.size, r.temperature_of(i), Empty(r.empty));
         });
@@ -60,10 +80,8 @@ void log_softmax_rows(const Rows& r, long begin, long end, double*) {
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
     each_row<T>(
-        r, begin, end,
-        [&](long i, auto& batch, auto scaled) {
-            log_softmax_of<T, scaled.value>(batch, out + i * r.columns, *r.temperature);
-        },
+        r, begin, end, r.columns,
+        [&](auto& batch, T* to, auto scaled) { return batch.template log_softmax<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
             log_softmax_row(scores + row.begin, out + row.begin, row.size, r.temperature_of(i), Empty(r.empty));
         });
@@ -74,8 +92,8 @@ void logsumexp_rows(const Rows& r, long begin, long end, double*) {
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
     each_row<T>(
-        r, begin, end,
-        [&](long i, auto& batch, auto scaled) { logsumexp_of<T, scaled.value>(batch, out + i, *r.temperature); },
+        r, begin, end, 1,
+        [&](auto& batch, T* to, auto scaled) { return batch.template logsumexp<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
             out[i] = logsumexp_row(scores + row.begin, row.size, r.temperature_of(i), Empty(r.empty));
         });

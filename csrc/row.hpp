@@ -43,7 +43,7 @@ struct Maximum {
 
 // The largest score; NaN scores are passed over here and found by the sum.
 template <class T>
-INLINE T row_maximum(const T* scores, long n) {
+INLINE Vector<T> largest_parts(const T* scores, long n) {
     Vector<T> best[parts<T>];
     for (auto& b : best) b = broadcast(T(-__builtin_inf()));
     for_each_vector<T>(n, [&](int part, long offset, int count) {
@@ -52,7 +52,11 @@ INLINE T row_maximum(const T* scores, long n) {
     Vector<T> largest = best[0];
 #pragma GCC unroll 16
     for (int part = 1; part < parts<T>; ++part) largest = maximum(best[part], largest);
-    return across<lanes<T> / 2>(largest, Maximum{})[0];
+    return largest;
+}
+template <class T>
+INLINE T row_maximum(const T* scores, long n) {
+    return across<lanes<T> / 2>(largest_parts(scores, n), Maximum{})[0];
 }
 
 // How scores are divided by a temperature: x = ((z - max) * before) * after / T', everything a power of two but
@@ -110,6 +114,7 @@ struct Sum {         // of exp((z - max) / T) over a row, the leaders apart: lea
 };
 
 // Sixteen accumulators to one, in lane 0, by a fixed tree: i and i + 8, then i and i + 4, ...
+INLINE Floats plus(Floats a, Floats b) { return a + b; }
 INLINE Doubles plus(Doubles a, Doubles b) { return a + b; }
 INLINE Pair<double> plus(const Pair<double>& a, const Pair<double>& b) {
     const Pair<double> sum = two_sum(a.hi, b.hi);
@@ -125,14 +130,26 @@ struct Plus {
         return plus(a, b);
     }
 };
-template <class Sum>
-INLINE Sum combined(const Sum (&accumulator)[parts<double>]) {
-    Sum sum[parts<double>];
-    for (int i = 0; i < parts<double>; ++i) sum[i] = accumulator[i];
+template <class Sum, int count>
+INLINE Sum combined_parts(const Sum (&accumulator)[count]) {
+    Sum sum[count];
+    for (int i = 0; i < count; ++i) sum[i] = accumulator[i];
 #pragma GCC unroll 8
-    for (int half = parts<double> / 2; half > 0; half /= 2)
+    for (int half = count / 2; half > 0; half /= 2)
         for (int i = 0; i < half; ++i) sum[i] = plus(sum[i], sum[i + half]);
-    return across<lanes<double> / 2>(sum[0], Plus{});
+    return sum[0];
+}
+template <class Sum, int count>
+INLINE Sum combined(const Sum (&accumulator)[count]) {
+    return across<accumulators / count / 2>(combined_parts(accumulator), Plus{});
+}
+// The same tree over columns in vectors whose lanes are rows: of a row of up to 16 entries, which has one in each accumulator,
+// or of what is left in the lanes of its accumulators.
+template <class Sum>
+INLINE Sum combined_columns(Sum* sum, long n) {
+    for (long half = accumulators / 2; half > 0; half /= 2)
+        for (long i = 0; i < half && i + half < n; ++i) sum[i] = plus(sum[i], sum[i + half]);
+    return sum[0];
 }
 
 // The sum of exponentials; with keep, they are written to out for the maps that divide them later.

@@ -1,45 +1,12 @@
-// Up to 16 columns: a lane is a row, so that nothing is summed across lanes.
+// Batches of rows of up to 16 columns: a lane is a row, so that nothing is summed across lanes.
 constexpr long short_columns = 16;
 
-// Block [lanes][lanes] transposed in place: stage d exchanges the off-diagonal halves of blocks of 2 d.
-template <class T, int d = lanes<T> / 2>
-INLINE void transpose_block(Vector<T>* block) {
-    if constexpr (d > 0) {
-        Bits<T> first, second;
-        for (int lane = 0; lane < lanes<T>; ++lane) {
-            first[lane] = lane & d ? lanes<T> + (lane ^ d) : lane;
-            second[lane] = lane & d ? lanes<T> + lane : lane ^ d;
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < lanes<T>; ++i)
-            if (!(i & d)) {
-                const Vector<T> a = block[i], b = block[i | d];
-                block[i] = __builtin_shuffle(a, b, first);
-                block[i | d] = __builtin_shuffle(a, b, second);
-            }
-        transpose_block<T, d / 2>(block);
-    }
-}
-
-// The sum of the columns' entries, by the tree of combined(): a row of up to 16 entries has one in each accumulator.
-INLINE Pair<double> combined_columns(Pair<double>* sum, long n) {
-    for (long half = accumulators / 2; half > 0; half /= 2)
-        for (long i = 0; i < half && i + half < n; ++i) sum[i] = plus(sum[i], sum[i + half]);
-    return sum[0];
-}
-
-INLINE Doubles widened(Floats v, int half) { return half ? upper_doubles(v) : lower_doubles(v); }
-INLINE Doubles widened(Doubles v, int) { return v; }
-INLINE void narrowed(const Doubles* wide, Floats* v) { *v = narrow(wide[0], wide[1]); }
-INLINE void narrowed(const Doubles* wide, Doubles* v) { *v = *wide; }
-
-// lanes<T> rows of up to 16 columns: column[j] holds entry j of each.
 template <class T>
 struct ShortRows {
-    static constexpr int width = lanes<T>, blocks = short_columns / width, halves = lanes<T> / lanes<double>;
+    static constexpr int width = lanes<T>, blocks = short_columns / width;
     long n;
-    int used;  // blocks
-    Vector<T> column[short_columns];
+    int used;                         // blocks
+    Vector<T> column[short_columns];  // column[j] holds entry j of each row
     Vector<T> largest;
 
     // Reads up to 16 entries beyond the last row.
@@ -53,90 +20,84 @@ struct ShortRows {
         for (long j = 0; j < n; ++j) largest = maximum(column[j], largest);
     }
 
-    INLINE bool are_near(double temperature) const {
-        const T limit = T(NearRange<T>::largest * temperature);
-        return lanes_set((Bits<T>)((largest <= limit) & (largest >= -limit))) == (1u << width) - 1;
-    }
-
-    // The rows' sums of exponentials, times Exp<T>::scale; the exponentials go to e, which may be column.
-    template <bool scaled>
-    INLINE void exponentials(double temperature, Vector<T>* e, Pair<double>* total) {
+    // The exponentials, to e, which may be column, and their sums as sum_of_few's.
+    template <bool scaled, bool exact>
+    INLINE void exponentials(double temperature, Vector<T>* e, Pair<double>* total) const {
         const Near<T, scaled> exponential(largest, temperature);
         Vector<T> lost[short_columns];
         for (long j = 0; j < n; ++j) {
-            const Pair<T> power = exponential(column[j]);
+            const Exponential<T> power = exponential(column[j]);
             e[j] = power.hi;
-            lost[j] = power.lo;
+            lost[j] = power.beside(power.hi);
         }
-        for (int half = 0; half < halves; ++half) {
-            Pair<double> sum[short_columns];
-            for (long j = 0; j < n; ++j) sum[j] = {widened(e[j], half), widened(lost[j], half)};
-            total[half] = combined_columns(sum, n);
+        for (int half = 0; half < halves<T>; ++half) {
+            if constexpr (exact || sizeof(T) == 8) {
+                Pair<double> sum[short_columns];
+                for (long j = 0; j < n; ++j) sum[j] = {widened(e[j], half), sizeof(T) == 8 ? widened(lost[j], half) : Doubles{}};
+                total[half] = combined_columns(sum, n);
+            } else {
+                Doubles sum[short_columns];
+                for (long j = 0; j < n; ++j) sum[j] = widened(e[j], half);
+                total[half] = {combined_columns(sum, n), Doubles{}};
+            }
+        }
+        if constexpr (sizeof(T) == 4) {
+            const Vector<T> all_lost = combined_columns(lost, n);
+            for (int half = 0; half < halves<T>; ++half) total[half].lo += widened(all_lost, half);
         }
     }
 
     INLINE void store_rows(T* out) {
         for (int b = 0; b < used; ++b) transpose_block<T>(column + b * width);
         // A row's last vector may run into the next rows, which are written after it, but not beyond them.
-        for (int row = 0; row < width; ++row)
+        const long whole = (width * n - used * width) / n;
+        for (long row = 0; row <= whole; ++row)
+            for (int b = 0; b < used; ++b) store(out + row * n + b * width, column[b * width + row]);
+        for (long row = whole + 1; row < width; ++row)
             for (int b = 0; b < used; ++b) {
-                const long at = row * n + b * width, left = n - b * width;
-                if (at + width <= width * n)
-                    store(out + at, column[b * width + row]);
-                else
-                    store_first(out + at, (int)(left < width ? left : width), column[b * width + row]);
+                const long left = n - b * width;
+                store_first(out + row * n + b * width, (int)(left < width ? left : width), column[b * width + row]);
             }
     }
+
+    // Each of the maps returns one bit for each row that it leaves undone.
+    template <bool scaled>
+    INLINE unsigned softmax(T* out, double temperature) {
+        Pair<double> total[halves<T>];
+        exponentials<scaled, false>(temperature, column, total);
+        const Pair<T> inverse = reciprocals<T>(total);
+        for (long j = 0; j < n; ++j) column[j] = times_pair(column[j], inverse.hi, inverse.lo);
+        store_rows(out);
+        return 0;
+    }
+
+    template <bool scaled>
+    INLINE void logs(double temperature, Doubles* log_sum) const {
+        Vector<T> e[short_columns];
+        Pair<double> total[halves<T>];
+        exponentials<scaled, true>(temperature, e, total);
+        logs_of_sums<T>(total, n, log_sum);
+    }
+
+    template <bool scaled>
+    INLINE unsigned log_softmax(T* out, double temperature) {
+        Doubles log_sum[halves<T>], none[halves<T>] = {};
+        logs<scaled>(temperature, log_sum);
+        const Pair<T> log_total = split<T>(log_sum, none);
+        const Division<T> by(temperature);
+        for (long j = 0; j < n; ++j) {
+            const Vector<T> result = log_probability<T, scaled>(column[j], largest, by, log_total.hi, log_total.lo);
+            column[j] = log_total.hi == log_total.hi ? result : log_total.hi;  // NaN stays in its row, all of it
+        }
+        store_rows(out);
+        return 0;
+    }
+
+    template <bool scaled>
+    INLINE unsigned logsumexp(T* out, double temperature) const {
+        Doubles log_sum[halves<T>];
+        logs<scaled>(temperature, log_sum);
+        store(out, potentials<T>(largest, temperature, log_sum));
+        return 0;
+    }
 };
-
-template <class T, bool scaled>
-INLINE void softmax_of(ShortRows<T>& rows, T* out, double temperature) {
-    Pair<double> total[rows.halves];
-    rows.template exponentials<scaled>(temperature, rows.column, total);
-    Doubles r[rows.halves], left[rows.halves];
-    for (int half = 0; half < rows.halves; ++half) r[half] = reciprocal(total[half]).hi;
-    Vector<T> hi, lo;
-    narrowed(r, &hi);
-    for (int half = 0; half < rows.halves; ++half)
-        left[half] = (r[half] - widened(hi, half)) + reciprocal(total[half]).lo;
-    narrowed(left, &lo);
-    for (long j = 0; j < rows.n; ++j) rows.column[j] = times_pair(rows.column[j], hi, lo);
-    rows.store_rows(out);
-}
-
-template <class T, bool scaled>
-INLINE void log_sums_of(ShortRows<T>& rows, double temperature, Doubles* log_sum) {
-    Vector<T> e[short_columns];
-    Pair<double> total[rows.halves];
-    rows.template exponentials<scaled>(temperature, e, total);
-    constexpr double unscale = (double)Exp<T>::unscale;
-    for (int half = 0; half < rows.halves; ++half)
-        log_sum[half] = log_of_pair(total[half].hi * unscale, total[half].lo * unscale);
-}
-
-template <class T, bool scaled>
-INLINE void log_softmax_of(ShortRows<T>& rows, T* out, double temperature) {
-    Doubles log_sum[rows.halves], left[rows.halves];
-    log_sums_of<T, scaled>(rows, temperature, log_sum);
-    Vector<T> hi, lo;
-    narrowed(log_sum, &hi);
-    for (int half = 0; half < rows.halves; ++half) left[half] = log_sum[half] - widened(hi, half);
-    narrowed(left, &lo);
-    const Division<T> by(temperature);
-    for (long j = 0; j < rows.n; ++j)
-        rows.column[j] = log_probability<T, scaled>(rows.column[j], rows.largest, by, hi, lo);
-    for (long j = 0; j < rows.n; ++j)  // NaN stays in its row, all of it
-        rows.column[j] = hi == hi ? rows.column[j] : hi;
-    rows.store_rows(out);
-}
-
-template <class T, bool scaled>
-INLINE void logsumexp_of(ShortRows<T>& rows, T* out, double temperature) {
-    Doubles log_sum[rows.halves];
-    log_sums_of<T, scaled>(rows, temperature, log_sum);
-    for (int half = 0; half < rows.halves; ++half)
-        log_sum[half] = potential(widened(rows.largest, half), temperature, log_sum[half]);
-    Vector<T> result;
-    narrowed(log_sum, &result);
-    store(out, result);
-}

@@ -44,3 +44,8 @@ INLINE Floats narrow(Doubles lower, Doubles upper) {
     return (Floats)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)upper), _mm256_cvtpd_ps((__m256d)lower));
 }
 INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm256_cvtps_pd(_mm_loadu_ps(p)); }
+
+// Entry `at` mod 8 of a table, in each lane.
+INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
+    return (FloatBits)_mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i*)table), (__m256i)at);
+}

@@ -36,3 +36,8 @@ INLINE Floats narrow(Doubles lower, Doubles upper) {
                                       _mm512_cvtpd_ps((__m512d)upper), 1);
 }
 INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+
+// Entry `at` mod 8 of a table, in each lane.
+INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
+    return (FloatBits)_mm512_permutexvar_epi32((__m512i)at, _mm512_broadcast_i32x8(_mm256_loadu_si256((const __m256i*)table)));
+}

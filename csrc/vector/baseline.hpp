@@ -58,3 +58,10 @@ INLINE Doubles load_doubles(const float* p) {
     for (int i = 0; i < lanes<double>; ++i) r[i] = (double)p[i];
     return r;
 }
+
+// Entry `at` mod 8 of a table, in each lane.
+INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
+    FloatBits r;
+    for (int i = 0; i < lanes<float>; ++i) r[i] = table[at[i] & 7];
+    return r;
+}

@@ -1,0 +1,98 @@
+// Batches of rows of more columns, up to where a batch leaves the first cache: vectors run along the rows, but what comes once a
+// row (the end of its maximum and of its sum, division, logarithm) is done for all rows of the batch in a vector.
+constexpr long medium_columns = 512;
+
+template <class T>
+struct MediumRows {
+    static constexpr int width = lanes<T>;
+    const T* scores;
+    long n;
+    Vector<T> largest;
+
+    INLINE MediumRows(const T* begin, long columns) : scores(begin), n(columns) {
+        Vector<T> best[width];
+        for (int row = 0; row < width; ++row) best[row] = largest_parts(scores + row * n, n);
+        transpose_block<T>(best);
+        largest = best[0];
+#pragma GCC unroll 16
+        for (int lane = 1; lane < width; ++lane) largest = maximum(best[lane], largest);
+    }
+
+    // The sums of exponentials, which visit(row, offset, count, exponentials) sees.
+    template <bool scaled, class Visit>
+    INLINE void exponentials(double temperature, Pair<double>* total, Visit visit) const {
+        const Near<T, scaled> near(largest, temperature);
+        Doubles sum[width];
+        Vector<T> lost[width];
+        for (int row = 0; row < width; ++row) {
+            const Near<T, scaled> exponential = near.of_row(row);
+            ExponentialSum<T> sums;
+            for_each_vector<T>(n, [&](int part, long offset, int count) {
+                const Exponential<T> e = exponential(load_padded(scores + row * n + offset, count));
+                visit(row, offset, count, e.hi);
+                sums.add(part, e);
+            });
+            const Pair<double> left = sums.across_parts();
+            sum[row] = left.hi;
+            if constexpr (sizeof(T) == 4)
+                lost[row] = combined_parts(sums.lost);
+            else
+                lost[row] = left.lo;
+        }
+        for (int half = 0; half < halves<T>; ++half) transpose_block<double>(sum + half * lanes<double>);
+        transpose_block<T>(lost);
+        if constexpr (sizeof(T) == 4) {
+            const Vector<T> all_lost = combined_columns(lost, width);
+            for (int half = 0; half < halves<T>; ++half)
+                total[half] = {combined_columns(sum + half * lanes<double>, lanes<double>), widened(all_lost, half)};
+        } else {
+            Pair<double> pairs[width];
+            for (int lane = 0; lane < width; ++lane) pairs[lane] = {sum[lane], lost[lane]};
+            *total = combined_columns(pairs, width);
+        }
+    }
+
+    // Each of the maps returns one bit for each row that it leaves undone.
+    template <bool scaled>
+    INLINE unsigned softmax(T* out, double temperature) const {
+        Pair<double> total[halves<T>];
+        exponentials<scaled>(temperature, total, [&](int row, long offset, int count, Vector<T> e) {
+            store_counted(out + row * n + offset, count, e);
+        });
+        const Pair<T> inverse = reciprocals<T>(total);
+        for (int row = 0; row < width; ++row)
+            multiply_row(out + row * n, n, broadcast(inverse.hi[row]), broadcast(inverse.lo[row]));
+        return 0;
+    }
+
+    template <bool scaled>
+    INLINE unsigned logs(double temperature, Doubles* log_sum) const {
+        Pair<double> total[halves<T>];
+        exponentials<scaled>(temperature, total, [](int, long, int, Vector<T>) {});
+        return logs_of_sums<T>(total, n, log_sum);
+    }
+
+    template <bool scaled>
+    INLINE unsigned log_softmax(T* out, double temperature) const {
+        Doubles log_sum[halves<T>];
+        const unsigned undone = logs<scaled>(temperature, log_sum);
+        const Division<T> by(temperature);
+        for (int row = 0; row < width; ++row) {
+            const double log_total = log_sum[row / lanes<double>][row % lanes<double>];
+            const T* z = scores + row * n;
+            if (log_total != log_total)
+                fill(out + row * n, n, T(__builtin_nan("")));
+            else if (!(undone >> row & 1))
+                log_probabilities<T, scaled>(z, out + row * n, n, largest[row], by, log_total);
+        }
+        return undone;
+    }
+
+    template <bool scaled>
+    INLINE unsigned logsumexp(T* out, double temperature) const {
+        Doubles log_sum[halves<T>];
+        const unsigned undone = logs<scaled>(temperature, log_sum);
+        store(out, potentials<T>(largest, temperature, log_sum));
+        return undone;
+    }
+};
