@@ -61,7 +61,9 @@ def exp_by_steps():
     print("{" + ", ".join(r.hex() + "f" for r in rests) + "}")
     for digits in (24, 11):
         high = as_float(numpy.ldexp(float(round(step * mpf(2) ** (digits + 3))), -(digits + 3)))
-        print(f"// ln 2 / 8, the first part of at most {digits} bits: {high.hex()}f, {as_float(step - mpf(high)).hex()}f")
+        print(
+            f"// ln 2 / 8, the first part of at most {digits} bits: {high.hex()}f, {as_float(step - mpf(high)).hex()}f"
+        )
 
 
 step = log(2) / 16 * mpf("1.0001")

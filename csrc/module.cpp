@@ -18,148 +18,11 @@
 
 #include "kernels.hpp"
 #include "threads.hpp"
+//
+#include "python_rows.hpp"
 
 namespace softly {
 namespace {
-
-const Kernels* kernels = nullptr;
-
-// Below this many elements a loop stays on its thread: some 30 us of work.
-constexpr long parallel_elements = 1 << 16;
-
-PyArrayObject* as_array(PyObject* object, int type, const char* name) {
-    if (PyArray_Check(object)) {
-        auto* array = reinterpret_cast<PyArrayObject*>(object);
-        const bool fits = type < 0 || PyArray_EquivTypenums(PyArray_TYPE(array), type);
-        if (PyArray_ISCARRAY_RO(array) && fits) return array;
-    }
-    PyErr_Format(PyExc_TypeError, "%s must be a C-contiguous, aligned, native array of its type, got %R", name,
-                 reinterpret_cast<PyObject*>(Py_TYPE(object)));
-    return nullptr;
-}
-
-bool dtype_of(PyArrayObject* array, Dtype* dtype) {
-    const int type = PyArray_TYPE(array);
-    if (type != NPY_FLOAT32 && type != NPY_FLOAT64) {
-        PyErr_SetString(PyExc_TypeError, "the compiled core takes float32 and float64");
-        return false;
-    }
-    *dtype = type == NPY_FLOAT32 ? Dtype::float32 : Dtype::float64;
-    return true;
-}
-
-template <class Body>
-void over_rows(long rows, long columns, const Body& body) {
-    const long grain = std::max(1L, parallel_elements / std::max(1L, columns));
-    parallel_for(rows, grain, body);
-}
-
-// Bounds of segments, copied so that nobody can change them any more.
-bool copy_offsets(PyObject* object, long columns, std::vector<long long>* offsets) {
-    PyArrayObject* array = as_array(object, NPY_INT64, "offsets");
-    if (!array) return false;
-    const auto* bounds = static_cast<const long long*>(PyArray_DATA(array));
-    offsets->assign(bounds, bounds + PyArray_SIZE(array));
-    const bool fit = !offsets->empty() && offsets->front() == 0 && offsets->back() == columns &&
-                     std::is_sorted(offsets->begin(), offsets->end());
-    if (!fit) PyErr_SetString(PyExc_ValueError, "offsets must run from 0 to the last axis of scores, not decreasing");
-    return fit;
-}
-
-long longest_segment(const std::vector<long long>& offsets) {
-    long longest = 0;
-    for (std::size_t i = 1; i < offsets.size(); ++i) longest = std::max(longest, (long)(offsets[i] - offsets[i - 1]));
-    return longest;
-}
-
-// An array like the result, or `out` if it is one. Returns a new reference.
-PyObject* result_array(PyObject* out, int ndim, const npy_intp* shape, PyArrayObject* scores) {
-    if (out == Py_None) return PyArray_SimpleNew(ndim, shape, PyArray_TYPE(scores));
-    PyArrayObject* given = as_array(out, PyArray_TYPE(scores), "out");
-    if (!given) return nullptr;
-    if (!PyArray_ISWRITEABLE(given) || PyArray_SIZE(given) != PyArray_MultiplyList(shape, ndim))
-        return PyErr_Format(PyExc_ValueError, "out must be writable and of the result's size");
-    Py_INCREF(out);
-    return out;
-}
-
-bool run_rows(RowsKernel kernel, const Rows& task, long rows, long size, long scratch_size) {
-    std::atomic<bool> out_of_memory{false};
-    const auto body = [&](long begin, long end) {
-        std::unique_ptr<double[]> scratch(scratch_size ? new (std::nothrow) double[scratch_size] : nullptr);
-        if (scratch_size && !scratch)
-            out_of_memory = true;
-        else
-            kernel(task, begin, end, scratch.get());
-    };
-    if (size <= 4096) {
-        body(0, rows);
-    } else {
-        Py_BEGIN_ALLOW_THREADS;
-        over_rows(rows, size / std::max(1L, rows), body);
-        Py_END_ALLOW_THREADS;
-    }
-    if (out_of_memory) PyErr_NoMemory();
-    return !out_of_memory;
-}
-
-// softmax(scores, temperature, empty, out, offsets, alpha): scores with at least one axis and one column; temperature a
-// number or an array of one a row; out None or an array like the result; offsets None or the bounds of the segments of
-// each row, which are rows of their own then; alpha for entmax alone. Returns out.
-template <RowsKernel (Kernels::*table)[2], bool reduces = false, bool needs_scratch = false>
-PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    if (count != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", count);
-    PyArrayObject* scores = as_array(args[0], -1, "scores");
-    Dtype dtype;
-    if (!scores || !dtype_of(scores, &dtype)) return nullptr;
-    const int ndim = PyArray_NDIM(scores);
-    const long columns = ndim ? PyArray_DIM(scores, ndim - 1) : 0;
-    if (columns == 0) return PyErr_Format(PyExc_ValueError, "scores must have at least one column");
-    long rows = PyArray_SIZE(scores) / columns, longest = columns;
-
-    Rows task{};
-    task.scores = PyArray_DATA(scores);
-    task.columns = columns;
-    task.rows = rows;
-    std::vector<long long> offsets;
-    npy_intp shape[NPY_MAXDIMS];
-    std::copy_n(PyArray_DIMS(scores), ndim, shape);
-    if (args[4] != Py_None) {
-        if (!copy_offsets(args[4], columns, &offsets)) return nullptr;
-        task.offsets = offsets.data();
-        task.segments = (long)offsets.size() - 1;
-        rows *= task.segments;
-        task.rows = rows;
-        longest = longest_segment(offsets);
-        if (reduces) shape[ndim - 1] = task.segments;
-    }
-    double temperature;
-    if (PyArray_Check(args[1])) {
-        PyArrayObject* temperatures = as_array(args[1], NPY_FLOAT64, "temperature");
-        if (!temperatures) return nullptr;
-        if (PyArray_SIZE(temperatures) != rows) return PyErr_Format(PyExc_ValueError, "temperature needs one a row");
-        task.temperature = static_cast<const double*>(PyArray_DATA(temperatures));
-        task.temperature_stride = 1;
-    } else {
-        temperature = PyFloat_AsDouble(args[1]);
-        if (temperature == -1.0 && PyErr_Occurred()) return nullptr;
-        task.temperature = &temperature;
-    }
-    task.empty = (int)PyLong_AsLong(args[2]);
-    if (task.empty == -1 && PyErr_Occurred()) return nullptr;
-    task.alpha = PyFloat_AsDouble(args[5]);
-    if (task.alpha == -1.0 && PyErr_Occurred()) return nullptr;
-
-    PyObject* out = result_array(args[3], reduces && !task.offsets ? ndim - 1 : ndim, shape, scores);
-    if (!out) return nullptr;
-    task.out = PyArray_DATA(reinterpret_cast<PyArrayObject*>(out));
-    if (!run_rows((kernels->*table)[(int)dtype], task, rows, PyArray_SIZE(scores),
-                  needs_scratch ? sparse_scratch(longest) : 0)) {
-        Py_DECREF(out);
-        return nullptr;
-    }
-    return out;
-}
 
 // group(index, segments) -> (offsets, order or None): where each segment's entries begin, and the stable order that brings
 // them together (None: they stand so). index: int64, each in [0, segments).
@@ -315,12 +178,16 @@ constexpr PyCFunction method(F* function) {
 }
 
 PyMethodDef methods[] = {
-    {"softmax", method(rows_operation<&Kernels::softmax>), METH_FASTCALL, "softmax over the last axis"},
-    {"log_softmax", method(rows_operation<&Kernels::log_softmax>), METH_FASTCALL, "log of softmax"},
-    {"logsumexp", method(rows_operation<&Kernels::logsumexp, true>), METH_FASTCALL, "log of the sum of exponentials"},
-    {"entmax", method(rows_operation<&Kernels::entmax, false, true>), METH_FASTCALL, "entmax, alpha > 1"},
-    {"sigmoid", method(rows_operation<&Kernels::sigmoid>), METH_FASTCALL, "sigmoid of each entry"},
-    {"log_sigmoid", method(rows_operation<&Kernels::log_sigmoid>), METH_FASTCALL, "log of sigmoid"},
+#define SOFTLY_ROWS(name, text, ...)                                                                        \
+    {#name, method(rows_operation<&Kernels::name, ##__VA_ARGS__>), METH_FASTCALL, text}, \
+        {#name "_direct", method(direct_operation<&Kernels::name, ##__VA_ARGS__>), METH_FASTCALL, text}
+    SOFTLY_ROWS(softmax, "softmax over the last axis"),
+    SOFTLY_ROWS(log_softmax, "log of softmax"),
+    SOFTLY_ROWS(logsumexp, "log of the sum of exponentials", true),
+    SOFTLY_ROWS(entmax, "entmax, alpha > 1", false, true),
+    SOFTLY_ROWS(sigmoid, "sigmoid of each entry"),
+    SOFTLY_ROWS(log_sigmoid, "log of sigmoid"),
+#undef SOFTLY_ROWS
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},

@@ -149,7 +149,12 @@ BUGS = (
         "row.offset = broadcast(offset[lane]);",
         "row.offset = broadcast(offset[0]);",
     ),
-    Bug("a long row keeps its first chunk alone", "near.hpp", "begin < n; begin += chunk_columns", "begin < n; begin += n"),
+    Bug(
+        "a long row keeps its first chunk alone",
+        "near.hpp",
+        "begin < n; begin += chunk_columns",
+        "begin < n; begin += n",
+    ),
     Bug(
         "the end of a batch is copied one row short",
         "operations.hpp",

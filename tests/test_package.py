@@ -120,8 +120,15 @@ def calls_of(monkeypatch):
 
     def listed(operation, dtype):
         key = operation, "cpu", np.dtype(dtype)
-        kernel, calls = _kernels.TABLE[key], []
+        kernel, direct, calls = _kernels.TABLE[key], _kernels.DIRECT[operation], []
+
+        def counted(*arguments):
+            result = direct(*arguments)
+            calls.extend([1] * (result is not None))
+            return result
+
         monkeypatch.setitem(_kernels.TABLE, key, lambda *a: calls.append(1) or kernel(*a))
+        monkeypatch.setitem(_kernels.DIRECT, operation, counted)
         return calls
 
     return listed

@@ -45,6 +45,12 @@ TABLE: dict[tuple[str, str, np.dtype[Any]], Callable[..., Any]] = (
     if core is not None
     else {}
 )
+# operation -> kernel(scores, temperature, out, alpha) of calls that need no preparation; None of those that do
+DIRECT: dict[str, Callable[..., Array | None]] = {
+    name: getattr(core, f"{kernel}_direct") if core is not None else lambda *_: None
+    for name, kernel in _KERNELS.items()
+    if name != "temperature_statistics"
+}
 BOUNDS: dict[str, float] = core.bounds() if core is not None else {}  # operation -> largest error in ULPs (kernels.hpp)
 
 
@@ -53,28 +59,6 @@ def find(operation: str, scores: Array) -> Callable[..., Any] | None:
     if type(scores) is not np.ndarray or not scores.shape[-1:] or scores.shape[-1] == 0:
         return None
     return TABLE.get((operation, "cpu", scores.dtype))
-
-
-def find_direct(operation: str, scores: Array, temperature: Any, out: Array | None) -> Callable[..., Any] | None:
-    """The kernel for a call that needs no preparation: contiguous native rows, one ordinary temperature.
-
-    `out`, if given, must be the scores themselves or a like array apart from them.
-    """
-    if type(scores) is np.ndarray and type(temperature) is float and temperature > 0 and scores.size and scores.ndim:
-        flags = scores.flags
-        if flags.c_contiguous and flags.aligned and (out is None or out is scores or _is_like_and_apart(out, scores)):
-            return TABLE.get((operation, "cpu", scores.dtype))
-    return None
-
-
-def _is_like_and_apart(out: Array, scores: Array) -> bool:
-    return (
-        type(out) is np.ndarray
-        and out.dtype == scores.dtype
-        and out.shape == scores.shape
-        and out.flags.carray
-        and ((out.base is None and scores.base is None) or not np.may_share_memory(out, scores))
-    )
 
 
 def run(operation: str, groups: Rows | Segments, expression: Callable[[Any], Array], alpha: float = 1.0) -> Array:

@@ -25,7 +25,9 @@ from softly._rows import Rows, as_rows
 def is_complex_array(numbers: Array) -> bool:
     """Whether the numbers are complex."""
     dtype = getattr(numbers, "dtype", None)
-    return "complex" in str(dtype) if dtype is not None else np.iscomplexobj(numbers)
+    if dtype is None:
+        return np.iscomplexobj(numbers)
+    return dtype.kind == "c" if isinstance(dtype, np.dtype) else "complex" in str(dtype)
 
 
 def signed_logsumexp(

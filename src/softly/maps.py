@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from softly import _expressions, _kernels, _torch_cpu
-from softly._arrays import EMPTY_CODES, Array, Axis, Empty, check_alpha
+from softly._arrays import Array, Axis, Empty, check_alpha
 from softly._rows import Rows, as_rows
 from softly._signed_sums import is_complex_array, signed_logsumexp
 
@@ -214,16 +214,10 @@ def _apply(
     half_in: str = "float32",
 ) -> Array:
     """Straight to the kernel where nothing is to prepare; else checks, kernel or expression, the caller's layout."""
-    if (
-        (axis == -1 or operation in _kernels.ELEMENTWISE)
-        and where is None
-        and empty == "zero"
-        and not (reduces and (keepdims or out is not None))
-    ):
-        kernel = _kernels.find_direct(operation, scores, temperature, out)
-        if kernel is not None:
-            result = kernel(scores, temperature, EMPTY_CODES[empty], out, None, alpha)
-            return result if result.ndim else result[()]
+    if axis == (() if operation in _kernels.ELEMENTWISE else -1) and where is None and empty == "zero" and not keepdims:
+        result = _kernels.DIRECT[operation](scores, temperature, out, alpha)
+        if result is not None:
+            return result
     given = scores
     if (lent := _torch_cpu.lend(scores, temperature, where, out=out)) is not None:
         scores, temperature, where = lent

@@ -1,0 +1,161 @@
+// The maps over rows or segments, as Python calls them. Part of module.cpp.
+#pragma once
+
+#include "python_arrays.hpp"
+
+namespace softly {
+namespace {
+
+// Below this many elements a loop stays on its thread: some 30 us of work.
+constexpr long parallel_elements = 1 << 16;
+
+template <class Body>
+void over_rows(long rows, long columns, const Body& body) {
+    const long grain = std::max(1L, parallel_elements / std::max(1L, columns));
+    parallel_for(rows, grain < 16 ? grain : grain / 16 * 16, body);  // whole batches
+}
+
+// Bounds of segments, copied so that nobody can change them any more.
+bool copy_offsets(PyObject* object, long columns, std::vector<long long>* offsets) {
+    PyArrayObject* array = as_array(object, NPY_INT64, "offsets");
+    if (!array) return false;
+    const auto* bounds = static_cast<const long long*>(PyArray_DATA(array));
+    offsets->assign(bounds, bounds + PyArray_SIZE(array));
+    const bool fit = !offsets->empty() && offsets->front() == 0 && offsets->back() == columns &&
+                     std::is_sorted(offsets->begin(), offsets->end());
+    if (!fit) PyErr_SetString(PyExc_ValueError, "offsets must run from 0 to the last axis of scores, not decreasing");
+    return fit;
+}
+
+long longest_segment(const std::vector<long long>& offsets) {
+    long longest = 0;
+    for (std::size_t i = 1; i < offsets.size(); ++i) longest = std::max(longest, (long)(offsets[i] - offsets[i - 1]));
+    return longest;
+}
+
+bool run_rows(RowsKernel kernel, const Rows& task, long rows, long size, long scratch_size) {
+    std::atomic<bool> out_of_memory{false};
+    const auto body = [&](long begin, long end) {
+        std::unique_ptr<double[]> scratch(scratch_size ? new (std::nothrow) double[scratch_size] : nullptr);
+        if (scratch_size && !scratch)
+            out_of_memory = true;
+        else
+            kernel(task, begin, end, scratch.get());
+    };
+    if (size <= 4096) {
+        body(0, rows);
+    } else {
+        Py_BEGIN_ALLOW_THREADS;
+        over_rows(rows, size / std::max(1L, rows), body);
+        Py_END_ALLOW_THREADS;
+    }
+    if (out_of_memory) PyErr_NoMemory();
+    return !out_of_memory;
+}
+
+// softmax(scores, temperature, empty, out, offsets, alpha): scores with at least one axis and one column; temperature a
+// number or an array of one a row; out None or an array like the result; offsets None or the bounds of the segments of
+// each row, which are rows of their own then; alpha for entmax alone. Returns out.
+template <RowsKernel (Kernels::*table)[2], bool reduces = false, bool needs_scratch = false>
+PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
+    if (count != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", count);
+    PyArrayObject* scores = as_array(args[0], -1, "scores");
+    Dtype dtype;
+    if (!scores || !dtype_of(scores, &dtype)) return nullptr;
+    const int ndim = PyArray_NDIM(scores);
+    const long columns = ndim ? PyArray_DIM(scores, ndim - 1) : 0;
+    if (columns == 0) return PyErr_Format(PyExc_ValueError, "scores must have at least one column");
+    long rows = PyArray_SIZE(scores) / columns, longest = columns;
+
+    Rows task{};
+    task.scores = PyArray_DATA(scores);
+    task.columns = columns;
+    task.rows = rows;
+    std::vector<long long> offsets;
+    npy_intp shape[NPY_MAXDIMS];
+    std::copy_n(PyArray_DIMS(scores), ndim, shape);
+    if (args[4] != Py_None) {
+        if (!copy_offsets(args[4], columns, &offsets)) return nullptr;
+        task.offsets = offsets.data();
+        task.segments = (long)offsets.size() - 1;
+        rows *= task.segments;
+        task.rows = rows;
+        longest = longest_segment(offsets);
+        if (reduces) shape[ndim - 1] = task.segments;
+    }
+    double temperature;
+    if (PyArray_Check(args[1])) {
+        PyArrayObject* temperatures = as_array(args[1], NPY_FLOAT64, "temperature");
+        if (!temperatures) return nullptr;
+        if (PyArray_SIZE(temperatures) != rows) return PyErr_Format(PyExc_ValueError, "temperature needs one a row");
+        task.temperature = static_cast<const double*>(PyArray_DATA(temperatures));
+        task.temperature_stride = 1;
+    } else {
+        temperature = PyFloat_AsDouble(args[1]);
+        if (temperature == -1.0 && PyErr_Occurred()) return nullptr;
+        task.temperature = &temperature;
+    }
+    task.empty = (int)PyLong_AsLong(args[2]);
+    if (task.empty == -1 && PyErr_Occurred()) return nullptr;
+    task.alpha = PyFloat_AsDouble(args[5]);
+    if (task.alpha == -1.0 && PyErr_Occurred()) return nullptr;
+
+    PyObject* out = result_array(args[3], reduces && !task.offsets ? ndim - 1 : ndim, shape, scores);
+    if (!out) return nullptr;
+    task.out = PyArray_DATA(reinterpret_cast<PyArrayObject*>(out));
+    if (!run_rows((kernels->*table)[(int)dtype], task, rows, PyArray_SIZE(scores),
+                  needs_scratch ? sparse_scratch(longest) : 0)) {
+        Py_DECREF(out);
+        return nullptr;
+    }
+    return out;
+}
+
+bool is_plain(PyObject* object) {
+    if (!PyArray_CheckExact(object)) return false;
+    auto* array = reinterpret_cast<PyArrayObject*>(object);
+    return PyArray_ISCARRAY_RO(array) && PyArray_NDIM(array) > 0 && PyArray_SIZE(array) > 0 &&
+           (PyArray_TYPE(array) == NPY_FLOAT32 || PyArray_TYPE(array) == NPY_FLOAT64);
+}
+
+// Where the scores stand, or like them and apart from them.
+bool can_be_out(PyObject* object, PyArrayObject* scores) {
+    if (!is_plain(object)) return false;
+    auto* out = reinterpret_cast<PyArrayObject*>(object);
+    if (!PyArray_ISWRITEABLE(out) || PyArray_TYPE(out) != PyArray_TYPE(scores) || !PyArray_SAMESHAPE(out, scores)) return false;
+    const char *a = PyArray_BYTES(out), *b = PyArray_BYTES(scores);
+    const npy_intp size = PyArray_NBYTES(out);
+    return a == b || a + size <= b || b + size <= a;
+}
+
+// softmax_direct(scores, temperature, out, alpha): the operation over the last axis where nothing is to prepare or to
+// check: a plain array of floats, a temperature above 0 as a float. None where there is.
+template <RowsKernel (Kernels::*table)[2], bool reduces = false, bool needs_scratch = false>
+PyObject* direct_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
+    if (count != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", count);
+    auto* scores = reinterpret_cast<PyArrayObject*>(args[0]);
+    const double temperature = PyFloat_CheckExact(args[1]) ? PyFloat_AS_DOUBLE(args[1]) : 0;
+    if (!is_plain(args[0]) || !(temperature > 0)) Py_RETURN_NONE;
+    if (args[2] != Py_None && (reduces || !can_be_out(args[2], scores))) Py_RETURN_NONE;
+    const int ndim = PyArray_NDIM(scores), type = PyArray_TYPE(scores);
+    const npy_intp* shape = PyArray_DIMS(scores);
+    Rows task{};
+    task.scores = PyArray_DATA(scores);
+    task.columns = shape[ndim - 1];
+    task.rows = PyArray_SIZE(scores) / task.columns;
+    task.temperature = &temperature;
+    task.alpha = PyFloat_AsDouble(args[3]);
+    if (task.alpha == -1 && PyErr_Occurred()) return nullptr;
+    PyObject* out = args[2] == Py_None ? PyArray_SimpleNew(reduces ? ndim - 1 : ndim, shape, type) : Py_NewRef(args[2]);
+    if (!out) return nullptr;
+    task.out = PyArray_DATA(reinterpret_cast<PyArrayObject*>(out));
+    const RowsKernel kernel = (kernels->*table)[type == NPY_FLOAT64];
+    if (!run_rows(kernel, task, task.rows, PyArray_SIZE(scores), needs_scratch ? sparse_scratch(task.columns) : 0)) {
+        Py_DECREF(out);
+        return nullptr;
+    }
+    return PyArray_Return(reinterpret_cast<PyArrayObject*>(out));
+}
+
+}  // namespace
+}  // namespace softly
