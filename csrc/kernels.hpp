@@ -22,7 +22,10 @@ struct Rows {  // contiguous scores, and one temperature for all (stride 0) or o
     long temperature_stride;
     int empty;
     double alpha;
+    long inner;    // how far the entries of a row stand apart: 1, or rows are (outer, inner) and scores (outer, columns, inner)
+    long longest;  // row or segment
 
+    // With inner > 1 in entries of all inner rows.
     Span row(long i) const {
         if (!offsets) return {i * columns, columns};
         const long head = i / segments, segment = i - head * segments;
@@ -30,6 +33,16 @@ struct Rows {  // contiguous scores, and one temperature for all (stride 0) or o
     }
     double temperature_of(long i) const { return temperature[i * temperature_stride]; }
 };
+
+// Columns that are transposed together: some 64k entries.
+inline long tile_columns(const Rows& r) {
+    const long fit = (1 << 16) / (r.longest + 1) / 16 * 16;
+    return fit < 16 ? 16 : fit > 256 ? 256 : fit;
+}
+inline long tile_count(const Rows& r) {
+    return r.rows / r.inner * ((r.inner + tile_columns(r) - 1) / tile_columns(r));
+}
+inline long tile_scratch(const Rows& r) { return r.inner > 1 ? tile_columns(r) * r.longest + 16 : 0; }
 
 struct TemperatureProblem {
     const void* scores;
@@ -44,8 +57,8 @@ struct TemperatureProblem {
 constexpr int exact_sum_chunks = 67;
 constexpr int block_rows = 128;  // rows whose temperature statistics are summed at a time
 
-// Rows [begin, end). The scratch memory of the sparse maps has sparse_scratch(longest row) doubles, that of the temperature
-// kernel temperature_scratch(); sums have fold_count x (1 + 3 betas) x 67 chunks.
+// Rows [begin, end), or tiles where inner > 1. The scratch memory has tile_scratch() doubles and, of the sparse maps,
+// sparse_scratch(longest row) more; that of the temperature kernel temperature_scratch(); sums have fold_count x (1 + 3 betas) x 67 chunks.
 using RowsKernel = void (*)(const Rows&, long begin, long end, double* scratch);
 using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long end, double* scratch, long long* sums);
 

@@ -28,6 +28,7 @@ struct MediumRows {
             const Near<T, scaled> exponential = near.of_row(row);
             ExponentialSum<T> sums;
             for_each_vector<T>(n, [&](int part, long offset, int count) {
+                prefetch(scores + (row + width) * n + offset, part);
                 const Exponential<T> e = exponential(load_padded(scores + row * n + offset, count));
                 visit(row, offset, count, e.hi);
                 sums.add(part, e);

@@ -80,6 +80,7 @@ INLINE Pair<double> near_sum(const Exp& exponential, const T* scores, long n, Vi
     for (long begin = 0; begin < n; begin += chunk_columns) {
         ExponentialSum<T> sum;
         for_each_vector<T>(n - begin < chunk_columns ? n - begin : chunk_columns, [&](int part, long offset, int count) {
+            prefetch(scores + n + begin + offset, part);
             const Exponential<T> e = exponential(load_padded(scores + begin + offset, count));
             visit(begin + offset, count, e.hi);
             sum.add(part, e);

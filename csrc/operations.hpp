@@ -16,6 +16,7 @@ namespace {
 #include "batch.hpp"
 #include "short_rows.hpp"
 #include "medium_rows.hpp"
+#include "columns.hpp"
 //
 #include "entmax.hpp"
 #include "exact_sum.hpp"
@@ -64,7 +65,12 @@ INLINE void each_row(const Rows& r, long begin, long end, long results, OfBatch 
 }
 
 template <class T>
-void softmax_rows(const Rows& r, long begin, long end, double*) {
+void softmax_rows(const Rows& r, long begin, long end, double* scratch) {
+    if (r.inner > 1)
+        return each_tile<T, false>(r, begin, end, scratch, softmax_rows<T>, [&](auto& batch, T* to) {
+            *r.temperature == 1 ? batch.template to_softmax<false>(1) : batch.template to_softmax<true>(*r.temperature);
+            batch.store_strided(to, r.inner);
+        });
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
     each_row<T>(
@@ -76,7 +82,12 @@ void softmax_rows(const Rows& r, long begin, long end, double*) {
 }
 
 template <class T>
-void log_softmax_rows(const Rows& r, long begin, long end, double*) {
+void log_softmax_rows(const Rows& r, long begin, long end, double* scratch) {
+    if (r.inner > 1)
+        return each_tile<T, false>(r, begin, end, scratch, log_softmax_rows<T>, [&](auto& batch, T* to) {
+            *r.temperature == 1 ? batch.template to_log_softmax<false>(1) : batch.template to_log_softmax<true>(*r.temperature);
+            batch.store_strided(to, r.inner);
+        });
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
     each_row<T>(
@@ -88,7 +99,11 @@ void log_softmax_rows(const Rows& r, long begin, long end, double*) {
 }
 
 template <class T>
-void logsumexp_rows(const Rows& r, long begin, long end, double*) {
+void logsumexp_rows(const Rows& r, long begin, long end, double* scratch) {
+    if (r.inner > 1)
+        return each_tile<T, true>(r, begin, end, scratch, logsumexp_rows<T>, [&](auto& batch, T* to) {
+            *r.temperature == 1 ? batch.template logsumexp<false>(to, 1) : batch.template logsumexp<true>(to, *r.temperature);
+        });
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
     each_row<T>(
@@ -101,6 +116,7 @@ void logsumexp_rows(const Rows& r, long begin, long end, double*) {
 
 template <class T>
 void entmax_rows(const Rows& r, long begin, long end, double* scratch) {
+    if (r.inner > 1) return each_tile<T, false>(r, begin, end, scratch, entmax_rows<T>, No{});
     for (long i = begin; i < end; ++i) {
         const Span row = r.row(i);
         entmax_row(static_cast<const T*>(r.scores) + row.begin, static_cast<T*>(r.out) + row.begin, row.size, r.alpha,

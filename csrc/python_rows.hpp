@@ -33,7 +33,9 @@ long longest_segment(const std::vector<long long>& offsets) {
     return longest;
 }
 
-bool run_rows(RowsKernel kernel, const Rows& task, long rows, long size, long scratch_size) {
+bool run_rows(RowsKernel kernel, const Rows& task, long size, bool needs_scratch) {
+    const long scratch_size = tile_scratch(task) + (needs_scratch ? sparse_scratch(task.longest) : 0);
+    const long count = task.inner > 1 ? tile_count(task) : task.rows;
     std::atomic<bool> out_of_memory{false};
     const auto body = [&](long begin, long end) {
         std::unique_ptr<double[]> scratch(scratch_size ? new (std::nothrow) double[scratch_size] : nullptr);
@@ -43,51 +45,58 @@ bool run_rows(RowsKernel kernel, const Rows& task, long rows, long size, long sc
             kernel(task, begin, end, scratch.get());
     };
     if (size <= 4096) {
-        body(0, rows);
+        body(0, count);
     } else {
         Py_BEGIN_ALLOW_THREADS;
-        over_rows(rows, size / std::max(1L, rows), body);
+        over_rows(count, size / std::max(1L, count), body);
         Py_END_ALLOW_THREADS;
     }
     if (out_of_memory) PyErr_NoMemory();
     return !out_of_memory;
 }
 
-// softmax(scores, temperature, empty, out, offsets, alpha): scores with at least one axis and one column; temperature a
-// number or an array of one a row; out None or an array like the result; offsets None or the bounds of the segments of
-// each row, which are rows of their own then; alpha for entmax alone. Returns out.
+long product(const npy_intp* begin, const npy_intp* end) { return std::accumulate(begin, end, 1L, std::multiplies<long>()); }
+
+// softmax(scores, temperature, empty, out, offsets, alpha, axis): scores with at least one entry along the axis, which has a row
+// for each place of the others; temperature a number or an array of one a row; out None or an array like the result; offsets
+// None or the bounds of the segments of each row, which are rows of their own then; alpha for entmax alone. Returns out.
 template <RowsKernel (Kernels::*table)[2], bool reduces = false, bool needs_scratch = false>
 PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    if (count != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", count);
+    if (count != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", count);
     PyArrayObject* scores = as_array(args[0], -1, "scores");
     Dtype dtype;
     if (!scores || !dtype_of(scores, &dtype)) return nullptr;
     const int ndim = PyArray_NDIM(scores);
-    const long columns = ndim ? PyArray_DIM(scores, ndim - 1) : 0;
-    if (columns == 0) return PyErr_Format(PyExc_ValueError, "scores must have at least one column");
-    long rows = PyArray_SIZE(scores) / columns, longest = columns;
+    const long axis = PyLong_AsLong(args[6]);
+    if (axis == -1 && PyErr_Occurred()) return nullptr;
+    if (axis < 0 || axis >= ndim) return PyErr_Format(PyExc_ValueError, "axis must be one of scores");
+    npy_intp shape[NPY_MAXDIMS];
+    std::copy_n(PyArray_DIMS(scores), ndim, shape);
 
     Rows task{};
     task.scores = PyArray_DATA(scores);
-    task.columns = columns;
-    task.rows = rows;
+    task.columns = task.longest = shape[axis];
+    if (task.columns == 0) return PyErr_Format(PyExc_ValueError, "scores must have at least one entry along the axis");
+    task.inner = product(shape + axis + 1, shape + ndim);
+    task.rows = product(shape, shape + axis) * task.inner;
     std::vector<long long> offsets;
-    npy_intp shape[NPY_MAXDIMS];
-    std::copy_n(PyArray_DIMS(scores), ndim, shape);
+    int result_ndim = ndim;
     if (args[4] != Py_None) {
-        if (!copy_offsets(args[4], columns, &offsets)) return nullptr;
+        if (!copy_offsets(args[4], task.columns, &offsets)) return nullptr;
         task.offsets = offsets.data();
         task.segments = (long)offsets.size() - 1;
-        rows *= task.segments;
-        task.rows = rows;
-        longest = longest_segment(offsets);
-        if (reduces) shape[ndim - 1] = task.segments;
+        task.rows *= task.segments;
+        task.longest = longest_segment(offsets);
+        if (reduces) shape[axis] = task.segments;
+    } else if (reduces) {
+        std::copy(shape + axis + 1, shape + ndim, shape + axis);
+        --result_ndim;
     }
     double temperature;
     if (PyArray_Check(args[1])) {
         PyArrayObject* temperatures = as_array(args[1], NPY_FLOAT64, "temperature");
         if (!temperatures) return nullptr;
-        if (PyArray_SIZE(temperatures) != rows) return PyErr_Format(PyExc_ValueError, "temperature needs one a row");
+        if (PyArray_SIZE(temperatures) != task.rows) return PyErr_Format(PyExc_ValueError, "temperature needs one a row");
         task.temperature = static_cast<const double*>(PyArray_DATA(temperatures));
         task.temperature_stride = 1;
     } else {
@@ -100,11 +109,10 @@ PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     task.alpha = PyFloat_AsDouble(args[5]);
     if (task.alpha == -1.0 && PyErr_Occurred()) return nullptr;
 
-    PyObject* out = result_array(args[3], reduces && !task.offsets ? ndim - 1 : ndim, shape, scores);
+    PyObject* out = result_array(args[3], result_ndim, shape, scores);
     if (!out) return nullptr;
     task.out = PyArray_DATA(reinterpret_cast<PyArrayObject*>(out));
-    if (!run_rows((kernels->*table)[(int)dtype], task, rows, PyArray_SIZE(scores),
-                  needs_scratch ? sparse_scratch(longest) : 0)) {
+    if (PyArray_SIZE(scores) && !run_rows((kernels->*table)[(int)dtype], task, PyArray_SIZE(scores), needs_scratch)) {
         Py_DECREF(out);
         return nullptr;
     }
@@ -141,7 +149,8 @@ PyObject* direct_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     const npy_intp* shape = PyArray_DIMS(scores);
     Rows task{};
     task.scores = PyArray_DATA(scores);
-    task.columns = shape[ndim - 1];
+    task.columns = task.longest = shape[ndim - 1];
+    task.inner = 1;
     task.rows = PyArray_SIZE(scores) / task.columns;
     task.temperature = &temperature;
     task.alpha = PyFloat_AsDouble(args[3]);
@@ -150,7 +159,7 @@ PyObject* direct_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (!out) return nullptr;
     task.out = PyArray_DATA(reinterpret_cast<PyArrayObject*>(out));
     const RowsKernel kernel = (kernels->*table)[type == NPY_FLOAT64];
-    if (!run_rows(kernel, task, task.rows, PyArray_SIZE(scores), needs_scratch ? sparse_scratch(task.columns) : 0)) {
+    if (!run_rows(kernel, task, PyArray_SIZE(scores), needs_scratch)) {
         Py_DECREF(out);
         return nullptr;
     }

@@ -34,6 +34,12 @@ INLINE void store_counted(Scalar<V>* p, int count, V v) {
         store_first(p, count, v);
 }
 
+// What comes next is on its way while this is computed. Addresses beyond the scores are no harm.
+template <class T>
+INLINE void prefetch(const T* p, int part) {
+    if (part == 0) __builtin_prefetch(p);
+}
+
 struct Maximum {
     template <class V>
     INLINE V operator()(V a, V b) const {

@@ -5,17 +5,25 @@ template <class T>
 struct ShortRows {
     static constexpr int width = lanes<T>, blocks = short_columns / width;
     long n;
-    int used;                         // blocks
+    int used = 0;                     // blocks
     Vector<T> column[short_columns];  // column[j] holds entry j of each row
     Vector<T> largest;
 
-    // Reads up to 16 entries beyond the last row.
+    // Rows one after the other. Reads up to 16 entries beyond the last.
     INLINE ShortRows(const T* scores, long columns) : n(columns), used((int)((columns + width - 1) / width)) {
         for (int b = 0; b < used; ++b) {
 #pragma GCC unroll 16
             for (int row = 0; row < width; ++row) column[b * width + row] = load(scores + row * n + b * width);
             transpose_block<T>(column + b * width);
         }
+        find_largest();
+    }
+    // Entry j of each row `stride` after entry j - 1.
+    INLINE ShortRows(const T* scores, long columns, long stride) : n(columns) {
+        for (long j = 0; j < n; ++j) column[j] = load(scores + j * stride);
+        find_largest();
+    }
+    INLINE void find_largest() {
         largest = broadcast(T(-__builtin_inf()));
         for (long j = 0; j < n; ++j) largest = maximum(column[j], largest);
     }
@@ -60,15 +68,16 @@ struct ShortRows {
             }
     }
 
-    // Each of the maps returns one bit for each row that it leaves undone.
+    INLINE void store_strided(T* out, long stride) const {
+        for (long j = 0; j < n; ++j) store(out + j * stride, column[j]);
+    }
+
     template <bool scaled>
-    INLINE unsigned softmax(T* out, double temperature) {
+    INLINE void to_softmax(double temperature) {
         Pair<double> total[halves<T>];
         exponentials<scaled, false>(temperature, column, total);
         const Pair<T> inverse = reciprocals<T>(total);
         for (long j = 0; j < n; ++j) column[j] = times_pair(column[j], inverse.hi, inverse.lo);
-        store_rows(out);
-        return 0;
     }
 
     template <bool scaled>
@@ -80,7 +89,7 @@ struct ShortRows {
     }
 
     template <bool scaled>
-    INLINE unsigned log_softmax(T* out, double temperature) {
+    INLINE void to_log_softmax(double temperature) {
         Doubles log_sum[halves<T>], none[halves<T>] = {};
         logs<scaled>(temperature, log_sum);
         const Pair<T> log_total = split<T>(log_sum, none);
@@ -89,10 +98,21 @@ struct ShortRows {
             const Vector<T> result = log_probability<T, scaled>(column[j], largest, by, log_total.hi, log_total.lo);
             column[j] = log_total.hi == log_total.hi ? result : log_total.hi;  // NaN stays in its row, all of it
         }
+    }
+
+    // Each of the maps returns one bit for each row that it leaves undone.
+    template <bool scaled>
+    INLINE unsigned softmax(T* out, double temperature) {
+        to_softmax<scaled>(temperature);
         store_rows(out);
         return 0;
     }
-
+    template <bool scaled>
+    INLINE unsigned log_softmax(T* out, double temperature) {
+        to_log_softmax<scaled>(temperature);
+        store_rows(out);
+        return 0;
+    }
     template <bool scaled>
     INLINE unsigned logsumexp(T* out, double temperature) const {
         Doubles log_sum[halves<T>];

@@ -8,10 +8,14 @@ _Temperature = float | NDArray[np.float64]
 _Offsets = NDArray[np.int64] | None
 
 def softmax(
-    scores: _Floats, temperature: _Temperature, empty: int, out: Any, offsets: _Offsets, alpha: float
+    scores: _Floats, temperature: _Temperature, empty: int, out: Any, offsets: _Offsets, alpha: float, axis: int
 ) -> NDArray[Any]: ...
 
 log_softmax = logsumexp = entmax = sigmoid = log_sigmoid = softmax
+
+def softmax_direct(scores: Any, temperature: Any, out: Any, alpha: float) -> NDArray[Any] | None: ...
+
+log_softmax_direct = logsumexp_direct = entmax_direct = sigmoid_direct = log_sigmoid_direct = softmax_direct
 
 def group(index: NDArray[np.int64], segments: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
 def temperature_statistics(

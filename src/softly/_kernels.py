@@ -62,17 +62,30 @@ def find(operation: str, scores: Array) -> Callable[..., Any] | None:
 
 
 def run(operation: str, groups: Rows | Segments, expression: Callable[[Any], Array], alpha: float = 1.0) -> Array:
-    """The kernel on contiguous rows or segments if the table has one, else the expression."""
+    """The kernel on contiguous rows or segments if the table has one, else the expression.
+
+    Where the groups' axis was brought last and the caller's array is contiguous as it stands, the kernel goes over the
+    axis where it stands.
+    """
     kernel = find(operation, groups.scores)
     if kernel is None:
         return expression(groups)
-    scores = np.require(groups.scores, requirements=["C", "A"])
-    temperature = groups.temperature
+    scores, temperature, out = groups.scores, groups.temperature, groups.out
+    axis, laid_out = scores.ndim - 1, groups.is_laid_out
+    moved = not scores.flags.c_contiguous and groups.axis != axis
+    if moved:
+        axis, laid_out = groups.axis, groups.order is None or groups.reduces
+        scores = np.moveaxis(scores, -1, axis)
+        if groups.offsets is not None and not isinstance(temperature, float):
+            temperature = np.moveaxis(temperature, -1, axis)
+    scores = np.require(scores, requirements=["C", "A"])
     if not isinstance(temperature, float):
         temperature = np.require(temperature, np.float64, ["C", "A"])
-    out = groups.out
-    direct = out is not None and out.dtype == scores.dtype and out.flags.carray and groups.is_laid_out
-    return kernel(scores, temperature, EMPTY_CODES[groups.empty], out if direct else None, groups.offsets, alpha)
+    direct = out is not None and out.dtype == scores.dtype and out.flags.carray and laid_out
+    result = kernel(
+        scores, temperature, EMPTY_CODES[groups.empty], out if direct else None, groups.offsets, alpha, axis
+    )
+    return np.moveaxis(result, axis, -1) if moved and (groups.offsets is not None or not groups.reduces) else result
 
 
 def which(operation: str, scores: Array | None = None) -> str:

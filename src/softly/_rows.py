@@ -44,7 +44,12 @@ class Rows:
     keepdims: bool
     out: Array | None
 
-    offsets = None
+    offsets = order = None
+
+    @property
+    def axis(self) -> int:
+        """The caller's axis that the rows lie along; the last one here if there were several or none."""
+        return self.axes[0] if len(self.axes) == 1 else self.scores.ndim - 1
 
     def largest(self, x: Array) -> Array:
         """The largest entry of each row, with a last axis."""
@@ -126,7 +131,7 @@ def give_back(xp: ModuleType, result: Array, dtype: Any, out: Array | None) -> A
     if xp is not np:
         return xp.astype(result, dtype, copy=False)
     if out is not None:
-        if out is not result:
+        if not (result.ctypes.data == out.ctypes.data and result.strides == out.strides and result.dtype == out.dtype):
             np.copyto(out, result, casting="unsafe")
         return out
     result = result.astype(dtype, copy=False)

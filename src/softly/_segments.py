@@ -47,6 +47,8 @@ class Segments:
     reduces: bool
     out: Array | None
 
+    axis = 0  # of the caller's scores
+
     @property
     def is_laid_out(self) -> bool:
         """Whether results stand as the caller's: no further axes, and no other order unless there is one a segment."""
@@ -81,10 +83,10 @@ class Segments:
 
     def restore(self, result: Array) -> Array:
         """The result, (*heads, n) or reduced (*heads, segments), in the caller's order, shape and dtype."""
-        xp = self.xp
+        xp, result = self.xp, _last_axis_first(self.xp, result)
         if self.order is not None and not self.reduces:
-            result = xp.take(result, _inverse(xp, self.order), axis=-1)
-        return give_back(xp, _last_axis_first(xp, result), self.dtype, self.out)
+            result = xp.take(result, _inverse(xp, self.order), axis=0)
+        return give_back(xp, result, self.dtype, self.out)
 
     @cached_property
     def _segment(self) -> Array:
@@ -133,9 +135,8 @@ def as_segments(
     if not shape:
         raise InputError("scores is a single number: segments need an axis of entries, such as [1.0, 2.0]")
     order, bounds = _group(xp, scores, offsets, index, num_segments)
-    arranged = _first_axis_last(xp, hide(xp, scores, where))
-    if order is not None:
-        arranged = xp.take(arranged, order, axis=-1)
+    arranged = hide(xp, scores, where)
+    arranged = _first_axis_last(xp, arranged if order is None else xp.take(arranged, order, axis=0))
     kept = (int(bounds.shape[0]) - 1, *shape[1:])
     checked = check_temperature(temperature, xp, scores, kept, "segment")
     if not isinstance(checked, float):
