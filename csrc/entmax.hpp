@@ -2,12 +2,16 @@
 // (0, 1] at which they sum to 1. In double for both dtypes.
 // Range: alpha > 1 up to inf, every T from 0 to inf, every score. Error: kernels.hpp.
 //
-// As s <= 1, only scores above max - T/delta can have a share: they alone are kept, in scratch, and searched for s.
+// As s <= 1, only scores above max - s T/delta can have a share: they alone are kept, in scratch, and searched for s. With fewer
+// entries s would be larger: that of the largest scores of the 16 accumulators bounds it, and leaves few to keep.
 
 constexpr int most_steps = 200;  // bisection alone needs about 60
 
 INLINE float next_below(float v) { return __builtin_nextafterf(v, -__builtin_inff()); }
 INLINE double next_below(double v) { return __builtin_nextafter(v, -__builtin_inf()); }
+
+template <class T>
+constexpr unsigned all_lanes = (1u << lanes<T>) - 1;
 
 // The scores above the bound, in order, widened; -1 if there is a NaN.
 template <class T>
@@ -18,6 +22,11 @@ INLINE long keep_above(const T* scores, long n, T bound, double* kept) {
         const Vector<T> z = load_padded(scores + offset, size);
         nan |= (Bits<T>)(z != z);
         unsigned above = lanes_set((Bits<T>)(z > broadcast(bound)));
+        if (above == all_lanes<T>) {
+            for (int half = 0; half < halves<T>; ++half) store(kept + count + half * lanes<double>, widened(z, half));
+            count += lanes<T>;
+            return;
+        }
         for (; above; above &= above - 1) kept[count++] = (double)scores[offset + __builtin_ctz(above)];
     });
     return lanes_set(nan) ? -1 : count;
@@ -28,6 +37,14 @@ template <class T>
 INLINE void spread_above(const T* scores, long n, T bound, const double* shares, T* out) {
     for_each_vector<T>(n, [&](int, long offset, int size) {
         unsigned above = lanes_set((Bits<T>)(load_padded(scores + offset, size) > broadcast(bound)));
+        if (above == all_lanes<T>) {
+            Doubles wide[halves<T>];
+            for (auto& w : wide) w = load(shares), shares += lanes<double>;
+            Vector<T> all;
+            narrowed(wide, &all);
+            store(out + offset, all);
+            return;
+        }
         store_counted(out + offset, size, Vector<T>{});
         for (; above; above &= above - 1) out[offset + __builtin_ctz(above)] = T(*shares++);
     });
@@ -56,15 +73,15 @@ INLINE void sum_kept(const double* kept, long padded, double* result, Terms term
 INLINE Doubles positive_part(Doubles v) { return v > 0.0 ? v : Doubles{}; }
 
 // u = [x + s]_+ with sum u^power = 1 for power 1 or 2. The power-norm of u is convex in s and at least 1 at s = 1: Newton's
-// steps fall towards the root and do not pass it; once no entry leaves the support they are the closed form's.
+// steps from no less than the root fall towards it and do not pass it; once no entry leaves the support they are the closed
+// form's.
 template <int power>
-INLINE double threshold(const double* x, long padded) {
-    double s = 1;
+INLINE double threshold(const double* x, long padded, double s) {
     if (power == 1) {  // the first step in closed form: of many entries, 1 less almost 1 would lose all digits
         double sum[2];
         sum_kept<2>(x, padded, sum, [&](Doubles v, Doubles* term) {
-            term[0] = v > -1.0 ? v : Doubles{};
-            term[1] = v > -1.0 ? broadcast(1.0) : Doubles{};
+            term[0] = v > -s ? v : Doubles{};
+            term[1] = v > -s ? broadcast(1.0) : Doubles{};
         });
         s = (1 - sum[0]) / sum[1];
     }
@@ -97,8 +114,8 @@ INLINE Ratio ratio_to_leader(Doubles delta_x, double factor, double delta) {
 // The logarithm m of the leader's share, s = exp(delta m), solves m + log sum q = 0; its left side has the slope
 // r = sum(q / y) / sum q >= 1. For delta <= 1 Newton's steps on exp(delta (m + log sum q)), convex in s, do not pass the
 // root; beyond, bisection guards. At delta = 0 q would be exp(x): continuous.
-INLINE double leader(const double* delta_x, long kept, long padded, double delta) {
-    double high = 0, low = -log((double)kept), m = 0, last_step = __builtin_inf();
+INLINE double leader(const double* delta_x, long kept, long padded, double delta, double s) {
+    double high = log(s) / delta, low = -log((double)kept), m = high, last_step = __builtin_inf();
     for (int i = 0; i < most_steps; ++i) {
         const double factor = __builtin_fmin(exp(-delta * m), 1e30);
         double sum[2];
@@ -156,16 +173,35 @@ INLINE void shares_by_last(double* kept, long count, double lowest, double delta
     for (long i = 0; i < count; ++i) kept[i] = share(kept[i]) / sum;
 }
 
-// Scores to shares, in place; spare has room for as many.
-INLINE void shares_of_kept(double* kept, long count, double largest, double alpha, double temperature, double* spare) {
-    const double delta = alpha - 1, scale = temperature > 1 ? 0.5 : 1.0;  // a gap that overflows may have a quotient
+// delta x of the scores; a gap that overflows may have a quotient.
+INLINE double scaled_gap(double score, double largest, double delta, double temperature) {
+    const double scale = temperature > 1 ? 0.5 : 1.0, gap = score * scale - largest * scale;
+    return gap == 0 ? 0 : gap / (temperature * scale) * delta;
+}
+
+constexpr long fewest_to_bound = 64;  // below, the bound costs more than it saves
+
+// No smaller than s: that of a sixteenth of the entries, the largest.
+template <class T>
+INLINE double bound_of_s(const T (&best)[accumulators], double largest, double alpha, double temperature) {
+    const double delta = alpha - 1;
+    double x[accumulators];
+    for (int i = 0; i < accumulators; ++i) x[i] = scaled_gap((double)best[i], largest, delta, temperature);
+    const double s = alpha == 2     ? threshold<1>(x, accumulators, 1)
+                     : alpha == 1.5 ? threshold<2>(x, accumulators, 1)
+                                    : exp(delta * leader(x, accumulators, accumulators, delta, 1));
+    return s < 1 ? s * (1 + 0x1p-40) : 1;
+}
+
+// Scores to shares, in place; spare has room for as many. s is no less than the root.
+INLINE void shares_of_kept(double* kept, long count, double largest, double alpha, double temperature, double s, double* spare) {
+    const double delta = alpha - 1;
     const long padded = (count + accumulators - 1) / accumulators * accumulators;
     long leaders = 0;
     double runner_up = -__builtin_inf();
     double* x = delta > 1 ? spare : kept;
     for (long i = 0; i < count; ++i) {
-        const double gap = kept[i] * scale - largest * scale;
-        x[i] = gap == 0 ? 0 : gap / (temperature * scale) * delta;
+        x[i] = scaled_gap(kept[i], largest, delta, temperature);
         leaders += x[i] == 0;
         if (x[i] < 0 && x[i] > runner_up) runner_up = x[i];
     }
@@ -178,7 +214,7 @@ INLINE void shares_of_kept(double* kept, long count, double largest, double alph
     if (leaders == count) {
         share(leaders_alone);
     } else if (alpha == 2 || alpha == 1.5) {
-        const double s = alpha == 2 ? threshold<1>(x, padded) : threshold<2>(x, padded);
+        s = alpha == 2 ? threshold<1>(x, padded, s) : threshold<2>(x, padded, s);
         if (!(s + runner_up > 0))
             share(leaders_alone);
         else if (alpha == 2)
@@ -186,7 +222,7 @@ INLINE void shares_of_kept(double* kept, long count, double largest, double alph
         else
             share([&](Doubles v) { return positive_part(v + s) * positive_part(v + s); });
     } else {
-        const double m = leader(x, count, padded, delta);
+        const double m = leader(x, count, padded, delta, s);
         if (delta > 1) {
             double lowest = -__builtin_inf();
             const double outside = -exp(delta * m) * (1 + 0x1p-48);
@@ -205,16 +241,19 @@ INLINE void shares_of_kept(double* kept, long count, double largest, double alph
 
 template <class T>
 void entmax_row(const T* scores, T* out, long n, double alpha, double temperature, Empty empty, double* kept) {
-    const T largest = row_maximum(scores, n);
+    T best[accumulators];
+    const T largest = row_maximum(scores, n, best);
     RowKind kind = kind_of_row(scores, n, largest);
     if (kind == RowKind::ordinary) {
         // Where alpha and T are both infinite all gaps vanish before alpha grows.
-        const double window = temperature == __builtin_inf() ? temperature : temperature / (alpha - 1);
+        double window = temperature == __builtin_inf() ? temperature : temperature / (alpha - 1), s = 1;
+        if (n >= fewest_to_bound && window > 0 && window < __builtin_inf())
+            window *= s = bound_of_s(best, (double)largest, alpha, temperature);
         const T bound = next_below(T((double)largest - window * (1 + 0x1p-50)));
         const long count = keep_above(scores, n, bound, kept);
         if (count >= 0) {
             if (temperature == __builtin_inf() && alpha == __builtin_inf()) alpha = 2;
-            shares_of_kept(kept, count, (double)largest, alpha, temperature, kept + (n + accumulators));
+            shares_of_kept(kept, count, (double)largest, alpha, temperature, s, kept + (n + accumulators));
             spread_above(scores, n, bound, kept, out);
             return;
         }

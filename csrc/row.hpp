@@ -47,22 +47,38 @@ struct Maximum {
     }
 };
 
-// The largest score; NaN scores are passed over here and found by the sum.
+// The largest score in each accumulator; NaN scores are passed over here and found by the sum.
 template <class T>
-INLINE Vector<T> largest_parts(const T* scores, long n) {
-    Vector<T> best[parts<T>];
+INLINE void find_largest(const T* scores, long n, Vector<T> (&best)[parts<T>]) {
     for (auto& b : best) b = broadcast(T(-__builtin_inf()));
     for_each_vector<T>(n, [&](int part, long offset, int count) {
         best[part] = maximum(load_padded(scores + offset, count), best[part]);
     });
+}
+template <class T>
+INLINE Vector<T> largest_parts(const Vector<T> (&best)[parts<T>]) {
     Vector<T> largest = best[0];
 #pragma GCC unroll 16
     for (int part = 1; part < parts<T>; ++part) largest = maximum(best[part], largest);
     return largest;
 }
 template <class T>
+INLINE Vector<T> largest_parts(const T* scores, long n) {
+    Vector<T> best[parts<T>];
+    find_largest(scores, n, best);
+    return largest_parts<T>(best);
+}
+template <class T>
 INLINE T row_maximum(const T* scores, long n) {
     return across<lanes<T> / 2>(largest_parts(scores, n), Maximum{})[0];
+}
+// Also the largest in each accumulator.
+template <class T>
+INLINE T row_maximum(const T* scores, long n, T* each) {
+    Vector<T> best[parts<T>];
+    find_largest(scores, n, best);
+    for (int part = 0; part < parts<T>; ++part) store(each + part * lanes<T>, best[part]);
+    return across<lanes<T> / 2>(largest_parts<T>(best), Maximum{})[0];
 }
 
 // How scores are divided by a temperature: x = ((z - max) * before) * after / T', everything a power of two but
