@@ -5,7 +5,7 @@
 
 namespace softly {
 
-enum class Dtype : int { float32, float64 };
+enum class Dtype : int { float32, float64, float16, bfloat16 };
 
 struct Span {  // of scores: where a row begins, and how many entries it has
     long begin, size;
@@ -44,6 +44,13 @@ inline long tile_count(const Rows& r) {
 }
 inline long tile_scratch(const Rows& r) { return r.inner > 1 ? tile_columns(r) * r.longest + 16 : 0; }
 
+// Rows of half precision that are widened together.
+inline long half_block_rows(const Rows& r) {
+    const long fit = 8192 / (r.columns + 1) / 16 * 16;
+    return fit < 16 ? 16 : fit;
+}
+inline long half_scratch(const Rows& r) { return (half_block_rows(r) * (r.columns + 1) + 1) / 2; }
+
 struct TemperatureProblem {
     const void* scores;
     const long long* labels;      // one a row, checked to lie in [0, classes)
@@ -58,13 +65,13 @@ constexpr int exact_sum_chunks = 67;
 constexpr int block_rows = 128;  // rows whose temperature statistics are summed at a time
 
 // Rows [begin, end), or tiles where inner > 1. The scratch memory has tile_scratch() doubles and, of the sparse maps,
-// sparse_scratch(longest row) more; that of the temperature kernel temperature_scratch(); sums have fold_count x (1 + 3 betas) x 67 chunks.
+// sparse_scratch(longest row) more; of half precisions half_scratch(); that of the temperature kernel temperature_scratch(); sums have fold_count x (1 + 3 betas) x 67 chunks.
 using RowsKernel = void (*)(const Rows&, long begin, long end, double* scratch);
 using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long end, double* scratch, long long* sums);
 
 struct Kernels {
     const char* target;
-    RowsKernel softmax[2], log_softmax[2], logsumexp[2], entmax[2], sigmoid[2], log_sigmoid[2];  // by Dtype
+    RowsKernel softmax[4], log_softmax[4], logsumexp[4], entmax[4], sigmoid[4], log_sigmoid[4];  // by Dtype; null: none
     TemperatureKernel temperature_statistics[2];
 };
 

@@ -16,6 +16,7 @@
 #include <new>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels.hpp"

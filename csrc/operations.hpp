@@ -21,6 +21,7 @@ namespace {
 #include "entmax.hpp"
 #include "exact_sum.hpp"
 #include "sigmoid.hpp"
+#include "half.hpp"
 #include "temperature_statistics.hpp"
 
 // Batches of rows by of_batch(batch, out, scaled), which says what it left undone; all others by of_row(i, row).
@@ -140,14 +141,17 @@ long temperature_statistics_rows(const TemperatureProblem& p, long begin, long e
 }
 
 #define SOFTLY_BOTH(kernel) {kernel<float>, kernel<double>}
+#define SOFTLY_ALL(kernel, ...)                                                          \
+    {kernel<float>, kernel<double>, half_rows<Float16, kernel<float>, ##__VA_ARGS__>, \
+     half_rows<BFloat16, kernel<float>, ##__VA_ARGS__>}
 constexpr Kernels all_kernels(const char* target) {
     return {target,
-            SOFTLY_BOTH(softmax_rows),
-            SOFTLY_BOTH(log_softmax_rows),
-            SOFTLY_BOTH(logsumexp_rows),
+            SOFTLY_ALL(softmax_rows),
+            SOFTLY_ALL(log_softmax_rows),
+            SOFTLY_ALL(logsumexp_rows, true),
             SOFTLY_BOTH(entmax_rows),
-            SOFTLY_BOTH(sigmoid_rows),
-            SOFTLY_BOTH(log_sigmoid_rows),
+            SOFTLY_ALL(sigmoid_rows),
+            SOFTLY_ALL(log_sigmoid_rows),
             SOFTLY_BOTH(temperature_statistics_rows)};
 }
 }  // namespace

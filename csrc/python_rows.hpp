@@ -33,8 +33,8 @@ long longest_segment(const std::vector<long long>& offsets) {
     return longest;
 }
 
-bool run_rows(RowsKernel kernel, const Rows& task, long size, bool needs_scratch) {
-    const long scratch_size = tile_scratch(task) + (needs_scratch ? sparse_scratch(task.longest) : 0);
+bool run_rows(RowsKernel kernel, const Rows& task, long size, long more_scratch) {
+    const long scratch_size = tile_scratch(task) + more_scratch;
     const long count = task.inner > 1 ? tile_count(task) : task.rows;
     std::atomic<bool> out_of_memory{false};
     const auto body = [&](long begin, long end) {
@@ -60,7 +60,7 @@ long product(const npy_intp* begin, const npy_intp* end) { return std::accumulat
 // softmax(scores, temperature, empty, out, offsets, alpha, axis): scores with at least one entry along the axis, which has a row
 // for each place of the others; temperature a number or an array of one a row; out None or an array like the result; offsets
 // None or the bounds of the segments of each row, which are rows of their own then; alpha for entmax alone. Returns out.
-template <RowsKernel (Kernels::*table)[2], bool reduces = false, bool needs_scratch = false>
+template <RowsKernel (Kernels::*table)[4], bool reduces = false, bool needs_scratch = false>
 PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", count);
     PyArrayObject* scores = as_array(args[0], -1, "scores");
@@ -112,23 +112,38 @@ PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     PyObject* out = result_array(args[3], result_ndim, shape, scores);
     if (!out) return nullptr;
     task.out = PyArray_DATA(reinterpret_cast<PyArrayObject*>(out));
-    if (PyArray_SIZE(scores) && !run_rows((kernels->*table)[(int)dtype], task, PyArray_SIZE(scores), needs_scratch)) {
+    if (PyArray_SIZE(scores) && !run_rows((kernels->*table)[(int)dtype], task, PyArray_SIZE(scores),
+                                          needs_scratch ? sparse_scratch(task.longest) : 0)) {
         Py_DECREF(out);
         return nullptr;
     }
     return out;
 }
 
-bool is_plain(PyObject* object) {
+bool is_bfloat16(PyArrayObject* array) {  // the dtype of the package ml_dtypes
+    return PyArray_TYPE(array) >= NPY_USERDEF && PyArray_ITEMSIZE(array) == 2 &&
+           std::string_view(PyArray_DESCR(array)->typeobj->tp_name).find("bfloat16") != std::string_view::npos;
+}
+
+// A NumPy array, no subclass, with entries and axes, as the kernels need it.
+bool is_plain(PyObject* object, Dtype* dtype) {
     if (!PyArray_CheckExact(object)) return false;
     auto* array = reinterpret_cast<PyArrayObject*>(object);
-    return PyArray_ISCARRAY_RO(array) && PyArray_NDIM(array) > 0 && PyArray_SIZE(array) > 0 &&
-           (PyArray_TYPE(array) == NPY_FLOAT32 || PyArray_TYPE(array) == NPY_FLOAT64);
+    switch (PyArray_TYPE(array)) {
+        case NPY_FLOAT32: *dtype = Dtype::float32; break;
+        case NPY_FLOAT64: *dtype = Dtype::float64; break;
+        case NPY_FLOAT16: *dtype = Dtype::float16; break;
+        default:
+            if (!is_bfloat16(array)) return false;
+            *dtype = Dtype::bfloat16;
+    }
+    return PyArray_ISCARRAY_RO(array) && PyArray_NDIM(array) > 0 && PyArray_SIZE(array) > 0;
 }
 
 // Where the scores stand, or like them and apart from them.
 bool can_be_out(PyObject* object, PyArrayObject* scores) {
-    if (!is_plain(object)) return false;
+    Dtype dtype;
+    if (!is_plain(object, &dtype)) return false;
     auto* out = reinterpret_cast<PyArrayObject*>(object);
     if (!PyArray_ISWRITEABLE(out) || PyArray_TYPE(out) != PyArray_TYPE(scores) || !PyArray_SAMESHAPE(out, scores)) return false;
     const char *a = PyArray_BYTES(out), *b = PyArray_BYTES(scores);
@@ -138,14 +153,15 @@ bool can_be_out(PyObject* object, PyArrayObject* scores) {
 
 // softmax_direct(scores, temperature, out, alpha): the operation over the last axis where nothing is to prepare or to
 // check: a plain array of floats, a temperature above 0 as a float. None where there is.
-template <RowsKernel (Kernels::*table)[2], bool reduces = false, bool needs_scratch = false>
+template <RowsKernel (Kernels::*table)[4], bool reduces = false, bool needs_scratch = false>
 PyObject* direct_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", count);
     auto* scores = reinterpret_cast<PyArrayObject*>(args[0]);
     const double temperature = PyFloat_CheckExact(args[1]) ? PyFloat_AS_DOUBLE(args[1]) : 0;
-    if (!is_plain(args[0]) || !(temperature > 0)) Py_RETURN_NONE;
+    Dtype dtype;
+    if (!(temperature > 0) || !is_plain(args[0], &dtype) || !(kernels->*table)[(int)dtype]) Py_RETURN_NONE;
     if (args[2] != Py_None && (reduces || !can_be_out(args[2], scores))) Py_RETURN_NONE;
-    const int ndim = PyArray_NDIM(scores), type = PyArray_TYPE(scores);
+    const int ndim = PyArray_NDIM(scores);
     const npy_intp* shape = PyArray_DIMS(scores);
     Rows task{};
     task.scores = PyArray_DATA(scores);
@@ -155,11 +171,20 @@ PyObject* direct_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     task.temperature = &temperature;
     task.alpha = PyFloat_AsDouble(args[3]);
     if (task.alpha == -1 && PyErr_Occurred()) return nullptr;
-    PyObject* out = args[2] == Py_None ? PyArray_SimpleNew(reduces ? ndim - 1 : ndim, shape, type) : Py_NewRef(args[2]);
+    PyObject* out = args[2];
+    if (out == Py_None) {
+        PyArray_Descr* kind = PyArray_DESCR(scores);
+        Py_INCREF(kind);
+        out = PyArray_NewFromDescr(&PyArray_Type, kind, reduces ? ndim - 1 : ndim, shape, nullptr, nullptr, 0, nullptr);
+    } else {
+        Py_INCREF(out);
+    }
     if (!out) return nullptr;
     task.out = PyArray_DATA(reinterpret_cast<PyArrayObject*>(out));
-    const RowsKernel kernel = (kernels->*table)[type == NPY_FLOAT64];
-    if (!run_rows(kernel, task, PyArray_SIZE(scores), needs_scratch)) {
+    const long scratch = (int)dtype >= (int)Dtype::float16 ? half_scratch(task)
+                         : needs_scratch                    ? sparse_scratch(task.longest)
+                                                            : 0;
+    if (!run_rows((kernels->*table)[(int)dtype], task, PyArray_SIZE(scores), scratch)) {
         Py_DECREF(out);
         return nullptr;
     }

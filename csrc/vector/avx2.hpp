@@ -49,3 +49,9 @@ INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm256_cvtps_pd(_m
 INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
     return (FloatBits)_mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i*)table), (__m256i)at);
 }
+INLINE Floats float16_to_floats(const void* p) {
+    return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+INLINE void floats_to_float16(Floats v, void* p) {
+    _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+}

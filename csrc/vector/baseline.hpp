@@ -65,3 +65,27 @@ INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
     for (int i = 0; i < lanes<float>; ++i) r[i] = table[at[i] & 7];
     return r;
 }
+// A float16's bits 13 to the left are a float 2^112 too small, subnormals included.
+INLINE Floats float16_to_floats(const void* p) {
+    unsigned short half[lanes<float>];
+    __builtin_memcpy(half, p, sizeof half);
+    FloatBits bits;
+    for (int i = 0; i < lanes<float>; ++i) bits[i] = half[i];
+    const FloatBits size = bits & 0x7fff, sign = (bits & 0x8000) << 16;
+    const FloatBits finite = (FloatBits)((Floats)(size << 13) * 0x1p112f), beyond = size << 13 | 0x7f800000;
+    return (Floats)((size < 0x7c00 ? finite : beyond) | sign);
+}
+// Adding half a float16's last place, as a float of that size, rounds to it, ties to even.
+INLINE void floats_to_float16(Floats v, void* p) {
+    const FloatBits bits = (FloatBits)v, sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    const Floats smallest = Floats{} + 0.5f;  // its last place is the smallest float16
+    const FloatBits subnormal = (FloatBits)((Floats)size + smallest) - (FloatBits)smallest;
+    const FloatBits normal = (size - (112u << 23) + 0xfff + (size >> 13 & 1)) >> 13;
+    const FloatBits nan = (size >> 13 & 0x3ff) | 0x7e00;
+    FloatBits half = size < 0x38800000 ? subnormal : normal;
+    half = size >= 0x477ff000 ? FloatBits{} + 0x7c00 : half;
+    half = (size > 0x7f800000 ? nan : half) | sign;
+    unsigned short out[lanes<float>];
+    for (int i = 0; i < lanes<float>; ++i) out[i] = (unsigned short)half[i];
+    __builtin_memcpy(p, out, sizeof out);
+}
