@@ -20,6 +20,24 @@ _MODULES = {
         "evaluate",
         "fit_calibrator",
     ),
+    "curvature": (
+        "Identifiability",
+        "Lipschitz",
+        "Sensitivity",
+        "center",
+        "covariance",
+        "fisher_information",
+        "hessian_product",
+        "identifiable",
+        "jacobian",
+        "jacobian_product",
+        "linear_hessian_product",
+        "lipschitz",
+        "null_direction",
+        "sensitivity",
+        "spectrum_bounds",
+        "temperature_hessian",
+    ),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
     "report": ("CalibrationReport",),
     "_kernels": ("which",),
@@ -38,6 +56,22 @@ if _TYPE_CHECKING:
     from softly.calibration import TemperatureStatistics as TemperatureStatistics
     from softly.calibration import evaluate as evaluate
     from softly.calibration import fit_calibrator as fit_calibrator
+    from softly.curvature import Identifiability as Identifiability
+    from softly.curvature import Lipschitz as Lipschitz
+    from softly.curvature import Sensitivity as Sensitivity
+    from softly.curvature import center as center
+    from softly.curvature import covariance as covariance
+    from softly.curvature import fisher_information as fisher_information
+    from softly.curvature import hessian_product as hessian_product
+    from softly.curvature import identifiable as identifiable
+    from softly.curvature import jacobian as jacobian
+    from softly.curvature import jacobian_product as jacobian_product
+    from softly.curvature import linear_hessian_product as linear_hessian_product
+    from softly.curvature import lipschitz as lipschitz
+    from softly.curvature import null_direction as null_direction
+    from softly.curvature import sensitivity as sensitivity
+    from softly.curvature import spectrum_bounds as spectrum_bounds
+    from softly.curvature import temperature_hessian as temperature_hessian
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file
