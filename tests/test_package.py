@@ -13,6 +13,7 @@ import pytest
 import softly
 
 PUBLIC = [
+    "Boltzmann",
     "CalibrationReport",
     "Calibrator",
     "DegenerateFitWarning",

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "maps": ("softmax", "log_softmax", "logsumexp", "sparsemax", "entmax", "sigmoid", "log_sigmoid"),
     "segments": ("segment_softmax", "segment_log_softmax", "segment_logsumexp", "segment_entmax"),
+    "boltzmann": ("Boltzmann",),
     "calibration": (
         "Calibrator",
         "Evaluation",
@@ -50,6 +51,7 @@ if _TYPE_CHECKING:
     from softly._errors import DegenerateFitWarning as DegenerateFitWarning
     from softly._errors import InputError as InputError
     from softly._kernels import which as which
+    from softly.boltzmann import Boltzmann as Boltzmann
     from softly.calibration import Calibrator as Calibrator
     from softly.calibration import Evaluation as Evaluation
     from softly.calibration import EvaluationStatistics as EvaluationStatistics
