@@ -39,6 +39,18 @@ _MODULES = {
         "spectrum_bounds",
         "temperature_hessian",
     ),
+    "diagnostics": (
+        "BatchDependence",
+        "EnergyGap",
+        "ModeDependence",
+        "Saturation",
+        "SaturationGroup",
+        "SoftmaxOrSigmoids",
+        "batch_dependence",
+        "energy_gap",
+        "saturation",
+        "softmax_or_sigmoids",
+    ),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
     "report": ("CalibrationReport",),
     "_kernels": ("which",),
@@ -74,6 +86,16 @@ if _TYPE_CHECKING:
     from softly.curvature import sensitivity as sensitivity
     from softly.curvature import spectrum_bounds as spectrum_bounds
     from softly.curvature import temperature_hessian as temperature_hessian
+    from softly.diagnostics import BatchDependence as BatchDependence
+    from softly.diagnostics import EnergyGap as EnergyGap
+    from softly.diagnostics import ModeDependence as ModeDependence
+    from softly.diagnostics import Saturation as Saturation
+    from softly.diagnostics import SaturationGroup as SaturationGroup
+    from softly.diagnostics import SoftmaxOrSigmoids as SoftmaxOrSigmoids
+    from softly.diagnostics import batch_dependence as batch_dependence
+    from softly.diagnostics import energy_gap as energy_gap
+    from softly.diagnostics import saturation as saturation
+    from softly.diagnostics import softmax_or_sigmoids as softmax_or_sigmoids
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file

@@ -10,7 +10,7 @@ from softly.curvature.products import (
     linear_hessian_product,
     temperature_hessian,
 )
-from softly.curvature.sensitivity import Lipschitz, Sensitivity, lipschitz, sensitivity, spectrum_bounds
+from softly.curvature.stretch import Lipschitz, Sensitivity, lipschitz, sensitivity, spectrum_bounds
 
 __all__ = [
     "Identifiability",
