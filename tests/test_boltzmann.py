@@ -310,7 +310,7 @@ def test_it_is_frozen_and_told():
         (([0.0, 1.0], 1.0, [0, 0]), ValueError, "no level can be reached"),
         (([0.0, 1.0], 1.0, None, "kJ"), ValueError, "unit='kJ' is not one of 'J', 'J/mol'"),
         ((["a"], 1.0), TypeError, "energies have dtype"),
-        (([1.0], True), TypeError, "temperature have dtype bool"),
+        (([1.0], True), TypeError, "temperature must be a number"),
         ((np.ma.masked_array([1.0], [True]), 1.0), TypeError, "masked array"),
     ],
 )

@@ -422,7 +422,7 @@ def test_one_hot_targets_have_no_finite_optimum():
         (lambda: softly.temperature_hessian([[1.0, 2.0]], [1.0]), "targets have shape .1,. and dtype float64"),
         (lambda: softly.identifiable([0.0, 0.0]), "targets, row 0: .* are not shares"),
         (lambda: softly.identifiable([3], classes=3), "targets, row 0: 3 is not a class index in 0..2"),
-        (lambda: softly.identifiable([0.5], classes=3), "one class index a row"),
+        (lambda: softly.identifiable([0.5], classes=3), "targets have dtype float64: pass class indices as integers"),
         (lambda: softly.identifiable("a"), "targets have shape"),
     ],
 )

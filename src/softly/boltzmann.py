@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softly._arrays import plain_array
+from softly._arrays import check_temperature, plain_array
 from softly._errors import InputError
 from softly._records import Record, as_lines, as_plain
 from softly._units import UNITS
@@ -67,17 +67,12 @@ class Boltzmann(Record):
             raise InputError(
                 f"energies contain {energies[place]} at {place}: pass finite ones, or +inf where forbidden"
             )
-        temperature = _reals(self.temperature, "temperature").astype(np.float64)
-        if not (temperature >= 0).all():
-            bad_one = temperature[~(temperature >= 0)].flat[0]
-            raise InputError(f"temperature contains {bad_one}: every temperature must be >= 0 (0 and inf are limits)")
+        temperature = plain_array(self.temperature, "temperature")
         try:
             batch = np.broadcast_shapes(energies.shape[:-1], temperature.shape)
         except ValueError:
-            raise InputError(
-                f"temperature has shape {temperature.shape}, which does not broadcast with {energies.shape[:-1]}, one "
-                "for each row of energies"
-            ) from None
+            batch = energies.shape[:-1]  # which the temperature does not fit: the check says so
+        temperature = check_temperature(temperature, np, energies, batch, "row of energies")
         degeneracies = None
         if self.degeneracies is not None:
             degeneracies = _reals(self.degeneracies, "degeneracies").astype(np.float64)
@@ -95,7 +90,7 @@ class Boltzmann(Record):
             raise InputError(f"energies, row {int(np.argmax(lost))}: no level can be reached; at least one must be")
         for name, value in (
             ("energies", np.broadcast_to(energies, (*batch, energies.shape[-1]))),
-            ("temperature", np.broadcast_to(temperature, batch)),
+            ("temperature", temperature),
             (
                 "degeneracies",
                 None if degeneracies is None else np.broadcast_to(degeneracies, (*batch, energies.shape[-1])),

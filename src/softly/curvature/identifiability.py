@@ -12,6 +12,7 @@ from softly._arrays import Array, Axis, plain_array
 from softly._errors import InputError
 from softly._records import Record
 from softly._rows import as_rows
+from softly.calibration.kinds import label_vector
 
 LINE = (
     "every class has a target above 0: the cross-entropy is least along a line of scores, log(targets) + c for any "
@@ -91,11 +92,7 @@ def identifiable(targets: Any, *, classes: int | None = None) -> Identifiability
     """
     given = plain_array(targets, "targets")
     if classes is not None:
-        if given.dtype.kind not in "iu" or given.ndim != 1:
-            raise InputError(f"targets have dtype {given.dtype} and shape {given.shape}: pass one class index a row")
-        if given.size and not (given.min() >= 0 and given.max() < classes):
-            bad = int(np.argmax((given < 0) | (given >= classes)))
-            raise InputError(f"targets, row {bad}: {given[bad]} is not a class index in 0..{classes - 1}")
+        given = label_vector(given, len(np.atleast_1d(given)), classes, name="targets")
         given = given[:, None] == np.arange(classes)
     if given.ndim not in (1, 2) or given.dtype.kind not in "biuf":
         raise InputError(

@@ -15,6 +15,7 @@ from softly._errors import InputError
 from softly._records import Record
 from softly.calibration.engines import fold_of_rows
 from softly.calibration.evaluation import Estimate
+from softly.calibration.kinds import label_vector
 from softly.calibration.statistics import NORMAL_975
 from softly.maps import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
 
@@ -155,10 +156,7 @@ def _checked(scores: Any, labels: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
     if not (z < math.inf).all():
         raise InputError(f"scores, row {int(np.argmax(~(z < math.inf).all(axis=1)))}: NaN or +inf; pass finite scores")
     if y.shape == z.shape[:1] and y.dtype.kind in "iu":
-        if not ((y >= 0) & (y < z.shape[1])).all():
-            row = int(np.argmax((y < 0) | (y >= z.shape[1])))
-            raise InputError(f"labels, row {row}: {y[row]} is not a class index in 0..{z.shape[1] - 1}")
-        y = y[:, None] == np.arange(z.shape[1])
+        y = label_vector(y, *z.shape)[:, None] == np.arange(z.shape[1])
     if y.shape != z.shape or y.dtype.kind not in "biuf" or not ((y == 0) | (y == 1)).all():
         raise InputError(
             f"labels have shape {y.shape} and dtype {y.dtype}: pass 0 and 1 in the scores' shape, {z.shape}, or one "
