@@ -58,6 +58,8 @@ def _text(value: Any) -> str:
         return _indented(value)
     if isinstance(value, tuple) and any(isinstance(item, Record | str) for item in value):
         return "".join(f"\n    - {_indented(item)}" for item in value)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return _text(value[()])
     if isinstance(value, float | np.floating):
         return f"{value:.{_SHOWN}g}"
     if isinstance(value, np.ndarray) and value.size > _SHOWN:

@@ -149,7 +149,7 @@ class Boltzmann(Record):
     @cached_property
     def mean_energy(self) -> Any:
         """U = <E>, in the unit of the energies."""
-        return (self._ground + self._excitation)[()]
+        return (self._ground + _weighted_sum(self._shares, self._gaps))[()]
 
     @cached_property
     def heat_capacity(self) -> Any:
@@ -162,12 +162,12 @@ class Boltzmann(Record):
     @cached_property
     def entropy(self) -> Any:
         """S = -k sum p ln (p / g) = k ln Z + U / T, in units of k: at T = 0 ln g_0, at T = inf ln sum g."""
-        return (self._log_sum + _weighted_sum(np.exp(self._exponents - self._log_sum[..., None]), self._heights))[()]
+        return (self._log_sum + _weighted_sum(self._shares, self._heights))[()]
 
     @cached_property
     def ground_state_probability(self) -> Any:
         """The probability of the lowest level, equal energies counted together."""
-        return _weighted_sum(self.level_probabilities.astype(np.float64), np.where(self._gaps == 0, 1.0, 0.0))[()]
+        return _weighted_sum(self._shares, np.where(self._gaps == 0, 1.0, 0.0))[()]
 
     @cached_property
     def ground_state_bound(self) -> Any:
@@ -253,8 +253,9 @@ class Boltzmann(Record):
         return np.asarray(logsumexp(self._exponents))
 
     @cached_property
-    def _excitation(self) -> NDArray[np.float64]:
-        return _weighted_sum(np.exp(self._exponents - self._log_sum[..., None]), self._gaps)
+    def _shares(self) -> NDArray[np.float64]:
+        """The probabilities of levels in float64, whatever the energies are."""
+        return np.asarray(softmax(self._exponents))
 
 
 def _reals(value: Any, name: str) -> NDArray[Any]:
