@@ -112,6 +112,16 @@ def test_axes_dtypes_and_masks_are_those_of_the_maps():
     assert softly.jacobian(z.astype(np.float32), 1).shape == (3, 5, 4, 4)
     assert softly.jacobian(np.zeros((2, 0))).shape == (2, 0, 0)
     assert softly.covariance(z, v, axis=1).shape == (3, 5)
+    none, nothing = np.zeros((2, 0)), [0.0, 0.0]
+    for found in (
+        softly.covariance(none, none),
+        softly.temperature_hessian(none, none),
+        *(softly.sensitivity(none, norm=norm).local for norm in (1, 2, "inf->1")),
+        *softly.spectrum_bounds(none),
+    ):
+        np.testing.assert_array_equal(found, nothing)
+    assert softly.jacobian_product(none, none).shape == softly.center(none).shape == (2, 0)
+    assert (softly.jacobian(3.0), softly.center(3.0), softly.sensitivity(3.0).local) == (0, 0, 0)
 
     where = rng.random(z.shape) < 0.7
     where[0, :, 0] = False
@@ -163,6 +173,21 @@ def test_other_array_libraries(library):
         softly.temperature_hessian(z, labels),
         rtol=1e-4,
     )
+
+
+def test_torch_differentiates_the_products():
+    """The expressions carry gradients: a third derivative of the loss, against differences."""
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    z = torch.tensor(ROW, dtype=torch.float64, requires_grad=True)
+    vector = torch.arange(5.0, dtype=torch.float64)
+    for alpha in (1.0, 1.5):
+        (found,) = torch.autograd.grad((softly.jacobian_product(z, vector, alpha=alpha) ** 2).sum(), z)
+
+        def squared(at, alpha=alpha):
+            return (softly.jacobian_product(at, vector.numpy(), alpha=alpha) ** 2).sum()
+
+        sides = [(squared(np.add(ROW, e)), squared(np.subtract(ROW, e))) for e in 1e-5 * np.eye(5)]
+        np.testing.assert_allclose(found.numpy(), [(a - b) / 2e-5 for a, b in sides], rtol=1e-7, atol=1e-9)
 
 
 def test_through_a_linear_layer():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softly._arrays import check_temperature, plain_array
+from softly._arrays import check_temperature, plain_array, plain_reals
 from softly._errors import InputError
 from softly._records import Record, as_lines, as_plain
 from softly._units import UNITS
@@ -59,7 +59,7 @@ class Boltzmann(Record):
     def __post_init__(self) -> None:
         if self.unit is not None and self.unit not in UNITS:
             raise InputError(f"unit={self.unit!r} is not one of {', '.join(map(repr, UNITS))}, or None for k = 1")
-        energies = _reals(self.energies, "energies")
+        energies = plain_reals(self.energies, "energies")
         if energies.ndim == 0 or energies.shape[-1] == 0:
             raise InputError(f"energies have shape {energies.shape}: pass (levels,) or (*batch, levels), at least one")
         if (bad := np.isnan(energies) | np.isneginf(energies)).any():
@@ -75,7 +75,7 @@ class Boltzmann(Record):
         temperature = check_temperature(temperature, np, energies, batch, "row of energies")
         degeneracies = None
         if self.degeneracies is not None:
-            degeneracies = _reals(self.degeneracies, "degeneracies").astype(np.float64)
+            degeneracies = plain_reals(self.degeneracies, "degeneracies").astype(np.float64)
             if not ((degeneracies >= 0) & (degeneracies < math.inf)).all():
                 raise InputError("degeneracies must be finite numbers >= 0: the number of states of each level")
             try:
@@ -256,13 +256,6 @@ class Boltzmann(Record):
     def _shares(self) -> NDArray[np.float64]:
         """The probabilities of levels in float64, whatever the energies are."""
         return np.asarray(softmax(self._exponents))
-
-
-def _reals(value: Any, name: str) -> NDArray[Any]:
-    array = plain_array(value, name)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} have dtype {array.dtype}: pass real numbers")
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _quotient(x: Any, t: Any) -> NDArray[np.float64]:

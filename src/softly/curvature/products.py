@@ -179,6 +179,8 @@ def temperature_hessian(
     """
     at = _weighted(scores, axis, alpha, temperature, where, reduces=True)
     xp = at.xp
+    if at.p.shape[-1] == 0:
+        return _per_row(at, at.p)
     with np.errstate(all="ignore"):
         y = as_targets(targets, at.rows)
         slope = at.p * at.rows.total(y) - y
@@ -227,7 +229,6 @@ def _weighted(
     with np.errstate(all="ignore"):
         rows = as_rows(scores, axis, temperature, where, "zero", None, reduces=reduces)
         p = entmax(rows.scores, alpha=alpha, temperature=rows.temperature)
-        p = rows.xp.asarray(p)  # NumPy's single numbers come as scalars
         q = p if alpha == 1 else rows.xp.where(p == 0, p, rows.xp.where(p == 0, p + 1, p) ** (2 - alpha))
     return _Weighted(rows.xp, rows, p, q)
 

@@ -101,13 +101,13 @@ def sensitivity(
     xp = rows.xp
     with np.errstate(all="ignore"):
         if p.shape[-1] == 0:
-            width = xp.zeros(p.shape[:-1], dtype=p.dtype)
+            width = rows.each(p, 0.0)
         elif norm == 2:
             width = _largest_eigenvalue(rows, p)
         elif norm == "inf->1":
             mass = xp.cumulative_sum(-xp.sort(-p, axis=-1), axis=-1)
             width = xp.max(4 * mass * (1 - mass), axis=-1)
-            width = xp.where(rows.each(rows.largest(p), 0.0) >= 0.5, 4 * _spread(rows, p), width)
+            width = xp.where(xp.max(p, axis=-1) >= 0.5, 4 * _spread(rows, p), width)
         else:
             width = 2 * _spread(rows, p)
         t = temperature_of(rows)
@@ -134,7 +134,7 @@ def spectrum_bounds(
     xp = rows.xp
     with np.errstate(all="ignore"):
         spread = _spread(rows, p)
-        upper = xp.minimum(2 * spread, rows.each(xp.max(p, axis=-1, keepdims=True), 0.0))
+        upper = xp.minimum(2 * spread, xp.max(p, axis=-1)) if p.shape[-1] else spread
         t = temperature_of(rows)
         t = t if isinstance(rows.temperature, float) else t[..., 0]
         return SpectrumBounds(*(rows.restore(_stretch(xp, x, t)) for x in (spread, upper)))
@@ -150,7 +150,7 @@ def _checked(norm: Any) -> Norm:
 
 def _probabilities(scores: Array, axis: Axis, temperature: Any, where: Array | None) -> tuple[Rows, Array]:
     rows = as_rows(scores, axis, temperature, where, "zero", None, reduces=True)
-    return rows, rows.xp.asarray(softmax(rows.scores, temperature=rows.temperature))
+    return rows, softmax(rows.scores, temperature=rows.temperature)
 
 
 def _stretch(xp: Any, width: Array, t: Array) -> Array:
@@ -166,8 +166,9 @@ def _rest(rows: Rows, p: Array) -> Array:
 
 def _spread(rows: Rows, p: Array) -> Array:
     """max p (1 - p), one a row. p (1 - p) increases up to 1/2, and 1 - p of the leader bounds p of the others."""
-    top = rows.largest(p)
-    return rows.each(top * _rest(rows, p), 0.0)
+    if p.shape[-1] == 0:
+        return rows.each(p, 0.0)
+    return (rows.largest(p) * _rest(rows, p))[..., 0]
 
 
 def _largest_eigenvalue(rows: Rows, p: Array) -> Array:

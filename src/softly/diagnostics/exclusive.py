@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from softly._arrays import plain_array
+from softly._arrays import plain_array, plain_reals
 from softly._errors import InputError
 from softly._records import Record
 from softly.calibration.engines import fold_of_rows
@@ -146,11 +146,10 @@ def _decide(advantage: Estimate | None, excess: Estimate) -> Fits:
 
 
 def _checked(scores: Any, labels: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
-    z, y = plain_array(scores, "scores"), plain_array(labels, "labels")
-    if z.ndim != 2 or z.shape[1] < 2 or len(z) < _LEAST_ROWS or z.dtype.kind not in "iuf":
+    z, y = plain_reals(scores, "scores"), plain_array(labels, "labels")
+    if z.ndim != 2 or z.shape[1] < 2 or len(z) < _LEAST_ROWS:
         raise InputError(
-            f"scores have shape {z.shape} and dtype {z.dtype}: pass numbers of shape (rows, labels), of at least "
-            f"{_LEAST_ROWS} rows and two labels"
+            f"scores have shape {z.shape}: pass (rows, labels), at least {_LEAST_ROWS} rows and two labels"
         )
     z = z.astype(np.float64)
     if not (z < math.inf).all():

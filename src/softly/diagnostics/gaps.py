@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softly._arrays import Array, Axis, plain_array
+from softly._arrays import Array, Axis, plain_reals
 from softly._errors import InputError
 from softly._records import Record
 from softly._rows import Rows, as_rows
@@ -57,7 +57,7 @@ def energy_gap(
     if not 0 < share < 1:
         raise InputError(f"share={share} is not a share: pass a number in (0, 1), such as 0.99")
     rows = as_rows(
-        plain_array(scores, "scores").astype(np.float64), axis, temperature, where, "raise", None, reduces=True
+        plain_reals(scores, "scores").astype(np.float64), axis, temperature, where, "raise", None, reduces=True
     )
     z, t = rows.scores, finite_temperatures(rows)
     if z.shape[-1] == 0 or np.isnan(z).any() or np.isposinf(z).any():

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from softly._arrays import Array, plain_array
+from softly._arrays import Array, plain_array, plain_reals
 from softly._errors import InputError
 from softly._records import Record
 from softly._rows import as_rows
@@ -116,7 +116,7 @@ def saturation(
         raise InputError(f"sure={sure} is not a confidence: pass a number in (0, 1], such as 0.99")
     name = str(getattr(scores, "dtype", "float64")).removeprefix("torch.")
     dtype = name if name in FORMATS else "float64"
-    z = plain_array(scores, "scores").astype(np.float64)
+    z = plain_reals(scores, "scores").astype(np.float64)
     if z.ndim == 1:
         z, targets = z[None], None if targets is None else np.asarray(targets)[None]
     if z.ndim != 2 or 0 in z.shape:
