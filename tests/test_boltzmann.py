@@ -280,6 +280,17 @@ def test_draws_follow_the_probabilities():
     assert with_g.mean() == pytest.approx(0.75, abs=0.012)
 
 
+class Least(np.random.Generator):
+    """The smallest number that may be drawn, 0."""
+
+    def random(self, size=None, *_, **__):
+        return np.zeros(size)
+
+
+def test_a_level_that_cannot_be_is_never_drawn():
+    assert Boltzmann([np.inf, 0.0, 1.0], 1.0).sample(3, seed=Least(np.random.PCG64())).tolist() == [1, 1, 1]
+
+
 # ---------------------------------------------------------------- as a record
 
 

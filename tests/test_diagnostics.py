@@ -276,6 +276,22 @@ def test_normalisation_of_torch_layers_fact_20():
     assert statuses(dropped) == {"train": "random", "eval": "independent"}
 
 
+def test_a_module_that_counts_its_batches_is_judged_in_one_state():
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, x):
+            self.seen += 1
+            return x * self.seen
+
+    told = softly.batch_dependence(Counting(), torch.randn(6, 3))
+    assert statuses(told) == {"train": "independent", "eval": "independent"}
+
+
 @pytest.mark.parametrize(
     ("call", "match"),
     [

@@ -68,9 +68,9 @@ def jacobian(
     with np.errstate(all="ignore"):
         diagonal = beside(xp, np.eye(n, dtype=bool), "diagonal", at.p)
         products = xp.expand_dims(at.q, axis=-1) * xp.expand_dims(at.q / at.rows.total(at.q), axis=-2)
-        apart = xp.where(diagonal | (products == 0), xp.zeros_like(products), -products)
+        apart = xp.where(diagonal, xp.zeros_like(products), products)
         # J 1 = 0, so that an entry of the diagonal is a sum without cancellation
-        whole = xp.where(diagonal, -xp.sum(apart, axis=-1, keepdims=True), apart)
+        whole = xp.where(diagonal, xp.sum(apart, axis=-1, keepdims=True), 0 - apart)
         whole = _quotient(xp, whole, xp.expand_dims(temperature_of(at.rows) + 0 * at.p[..., :1], axis=-1))
         return xp.astype(whole, at.rows.dtype, copy=False)
 
@@ -96,8 +96,8 @@ def covariance(
     """
     at = _weighted(scores, axis, alpha, temperature, where, reduces=True)
     with np.errstate(all="ignore"):
-        first = _entries(at, values, "values", at.p)
-        second = first if other is None else _entries(at, other, "other", at.p)
+        first = _entries(at, values, "values")
+        second = first if other is None else _entries(at, other, "other")
         first, second = (_about_mean(at, v) for v in (first, second))
         return _per_row(at, at.p * first * second)
 
@@ -233,16 +233,14 @@ def _weighted(
     return _Weighted(rows.xp, rows, p, q)
 
 
-def _entries(at: _Weighted, values: Array, name: str, weights: Array | None = None) -> Array:
-    """An argument in the rows' layout, 0 where its weight (default: q) is."""
-    xp, weights = at.xp, at.q if weights is None else weights
-    array = xp.astype(beside(xp, values, name, at.p), at.p.dtype, copy=False)
-    arranged = at.rows.arrange(in_shape_of(at.rows, xp, array, name))
-    return xp.where(weights == 0, xp.zeros_like(weights), arranged)
+def _entries(at: _Weighted, values: Array, name: str) -> Array:
+    """An argument in the rows' layout and dtype."""
+    array = at.xp.astype(beside(at.xp, values, name, at.p), at.p.dtype, copy=False)
+    return at.rows.arrange(in_shape_of(at.rows, at.xp, array, name))
 
 
 def _about_mean(at: _Weighted, v: Array, weights: Array | None = None) -> Array:
-    """v less its weighted mean (default: under p).
+    """v less its weighted mean (default: under p), 0 where there is no weight, whatever v is.
 
     First its entry at the leader is taken from all: the mean of what is left has the small weights' digits.
     """
