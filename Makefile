@@ -30,6 +30,9 @@ docs: $(stamps)/test $(stamps)/softly
 	$(venv)/python docs/semantics.py
 	$(venv)/python docs/accuracy.py
 	$(venv)/python docs/reliability.py
+	$(venv)/python docs/curvature.py
+	$(venv)/python docs/energies.py
+	$(venv)/python docs/exclusive_or_not.py
 
 clean:
 	rm -rf .venv build demo

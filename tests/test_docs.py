@@ -1,16 +1,22 @@
 """The documentation that is made from data is what its generator writes."""
 
+import doctest
 import importlib.util
+import xml.etree.ElementTree
 from pathlib import Path
 
+import pytest
 import semantics
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def generator():
-    """docs/semantics.py, under another name than the helper of the tests."""
-    spec = importlib.util.spec_from_file_location("docs_semantics", DOCS / "semantics.py")
+PAGES = ("curvature", "energies", "exclusive_or_not")
+
+
+def generator(name="semantics"):
+    """A script of docs, under another name than the helper of the tests."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -36,3 +42,19 @@ def test_cells_do_not_break_the_table():
     for line in page.splitlines():
         if line.startswith("| "):
             assert line.replace("\\|", "").count("|") == 6, line
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_examples_of_the_pages_run(name):
+    found = doctest.testfile(str(DOCS / f"{name}.md"), module_relative=False, encoding="utf-8")
+    assert found.attempted > 5
+    assert found.failed == 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_figures_are_up_to_date(name, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)  # where the scripts find `figures`
+    made = generator(name).figure()
+    assert xml.etree.ElementTree.fromstring(made).tag.endswith("svg")
+    assert (DOCS / f"{name}.svg").read_text(encoding="utf-8") == made, f"run python docs/{name}.py"
+    assert f"({name}.svg)" in (DOCS / f"{name}.md").read_text(encoding="utf-8")

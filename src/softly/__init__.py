@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "maps": ("softmax", "log_softmax", "logsumexp", "sparsemax", "entmax", "sigmoid", "log_sigmoid"),
     "segments": ("segment_softmax", "segment_log_softmax", "segment_logsumexp", "segment_entmax"),
+    "boltzmann": ("Boltzmann",),
     "calibration": (
         "Calibrator",
         "Evaluation",
@@ -19,6 +20,36 @@ _MODULES = {
         "TemperatureStatistics",
         "evaluate",
         "fit_calibrator",
+    ),
+    "curvature": (
+        "Identifiability",
+        "Lipschitz",
+        "Sensitivity",
+        "center",
+        "covariance",
+        "fisher_information",
+        "hessian_product",
+        "identifiable",
+        "jacobian",
+        "jacobian_product",
+        "linear_hessian_product",
+        "lipschitz",
+        "null_direction",
+        "sensitivity",
+        "spectrum_bounds",
+        "temperature_hessian",
+    ),
+    "diagnostics": (
+        "BatchDependence",
+        "EnergyGap",
+        "ModeDependence",
+        "Saturation",
+        "SaturationGroup",
+        "SoftmaxOrSigmoids",
+        "batch_dependence",
+        "energy_gap",
+        "saturation",
+        "softmax_or_sigmoids",
     ),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
     "report": ("CalibrationReport",),
@@ -32,12 +63,39 @@ if _TYPE_CHECKING:
     from softly._errors import DegenerateFitWarning as DegenerateFitWarning
     from softly._errors import InputError as InputError
     from softly._kernels import which as which
+    from softly.boltzmann import Boltzmann as Boltzmann
     from softly.calibration import Calibrator as Calibrator
     from softly.calibration import Evaluation as Evaluation
     from softly.calibration import EvaluationStatistics as EvaluationStatistics
     from softly.calibration import TemperatureStatistics as TemperatureStatistics
     from softly.calibration import evaluate as evaluate
     from softly.calibration import fit_calibrator as fit_calibrator
+    from softly.curvature import Identifiability as Identifiability
+    from softly.curvature import Lipschitz as Lipschitz
+    from softly.curvature import Sensitivity as Sensitivity
+    from softly.curvature import center as center
+    from softly.curvature import covariance as covariance
+    from softly.curvature import fisher_information as fisher_information
+    from softly.curvature import hessian_product as hessian_product
+    from softly.curvature import identifiable as identifiable
+    from softly.curvature import jacobian as jacobian
+    from softly.curvature import jacobian_product as jacobian_product
+    from softly.curvature import linear_hessian_product as linear_hessian_product
+    from softly.curvature import lipschitz as lipschitz
+    from softly.curvature import null_direction as null_direction
+    from softly.curvature import sensitivity as sensitivity
+    from softly.curvature import spectrum_bounds as spectrum_bounds
+    from softly.curvature import temperature_hessian as temperature_hessian
+    from softly.diagnostics import BatchDependence as BatchDependence
+    from softly.diagnostics import EnergyGap as EnergyGap
+    from softly.diagnostics import ModeDependence as ModeDependence
+    from softly.diagnostics import Saturation as Saturation
+    from softly.diagnostics import SaturationGroup as SaturationGroup
+    from softly.diagnostics import SoftmaxOrSigmoids as SoftmaxOrSigmoids
+    from softly.diagnostics import batch_dependence as batch_dependence
+    from softly.diagnostics import energy_gap as energy_gap
+    from softly.diagnostics import saturation as saturation
+    from softly.diagnostics import softmax_or_sigmoids as softmax_or_sigmoids
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file

@@ -49,6 +49,14 @@ def plain_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
+def plain_reals(value: Any, name: str) -> np.ndarray[Any, Any]:
+    """A `plain_array` of floats, integers as float64; TypeError for what are not real numbers."""
+    array = plain_array(value, name)
+    if array.dtype.kind not in _NUMPY_KINDS:
+        raise TypeError(f"{name} have dtype {array.dtype}: convert them to real numbers, such as float64")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
 def as_array(value: Any, name: str) -> tuple[ModuleType, Array]:
     if is_array_api_obj(value) and not isinstance(value, np.ndarray | np.generic):
         return array_namespace(value), value

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass
 
-
-class _Record:
-    __slots__ = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts; NaN becomes None, infinity the string "inf"."""
-        plain: dict[str, Any] = _plain(self)
-        return plain
-
-    def to_json(self) -> str:
-        """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+from softly._records import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate(_Record):
-    """A figure with its 95 % bootstrap interval."""
+class Estimate(Record):
+    """A figure with its 95 % interval."""
 
     value: float
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.6g} (95 % interval {self.low:.6g} to {self.high:.6g})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReliabilityBin(_Record):
+class ReliabilityBin(Record):
     """Rows with confidence in [low, high), the last bin closed; accuracy has its Wilson 95 % interval."""
 
     low: float
@@ -44,7 +33,7 @@ class ReliabilityBin(_Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassRow(_Record):
+class ClassRow(Record):
     """One class: `count` rows have it; `predicted` rows were given it, with this mean confidence.
 
     gap = confidence - precision. A share of no rows is NaN: recall of an absent class, precision of one never
@@ -63,7 +52,7 @@ class ClassRow(_Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claims(_Record):
+class Claims(Record):
     """Rows with confidence >= threshold: how many, their mean confidence and accuracy (NaN without rows)."""
 
     threshold: float
@@ -73,7 +62,7 @@ class Claims(_Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation(_Record):
+class Evaluation(Record):
     """What `evaluate` found; confidence is the largest probability of a row, the prediction its first class.
 
     log_loss: mean of -log p[label], in nats. brier: mean of sum_j (p_j - y_j)^2, in [0, 2].
@@ -104,14 +93,3 @@ class Evaluation(_Record):
     claims: Claims
     confidence_histogram: tuple[int, ...]
     exact: bool
-
-
-def _plain(value: Any) -> Any:
-    """`value` in the types of JSON, which has neither NaN nor infinity."""
-    if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value

@@ -37,17 +37,19 @@ def score_matrix(scores: Any) -> NDArray[Any]:
     return np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("="))
 
 
-def label_vector(labels: Any, rows: int, classes: int, first_row: int = 0) -> NDArray[np.int64]:
+def label_vector(
+    labels: Any, rows: int, classes: int, first_row: int = 0, *, name: str = "labels"
+) -> NDArray[np.int64]:
     """Labels as int64 (rows,) in [0, classes); ValueError names the first that is not, counted from `first_row`."""
-    vector = plain_array(labels, "labels")
+    vector = plain_array(labels, name)
     if vector.dtype.kind not in "biu" and rows:
-        raise InputError(f"labels have dtype {vector.dtype}: pass class indices as integers")
+        raise InputError(f"{name} have dtype {vector.dtype}: pass class indices as integers")
     if vector.shape != (rows,):
-        raise InputError(f"labels have shape {vector.shape}: pass one for each of the {rows} rows of scores")
+        raise InputError(f"{name} have shape {vector.shape}: pass one for each of the {rows} rows of scores")
     outside = (vector < 0) | (vector >= classes)
     if outside.any():
         row = int(np.argmax(outside))
-        raise InputError(f"labels, row {first_row + row}: {vector[row]} is not a class index in 0..{classes - 1}")
+        raise InputError(f"{name}, row {first_row + row}: {vector[row]} is not a class index in 0..{classes - 1}")
     return vector.astype(np.int64, copy=False)
 
 
