@@ -22,6 +22,7 @@ struct Rows {  // contiguous scores, and one temperature for all (stride 0) or o
     long temperature_stride;
     int empty;
     double alpha;
+    const void* vector;  // of derivatives: like the scores, in whose place stands what the map gave
 
     Span row(long i) const {
         if (!offsets) return {i * columns, columns};
@@ -51,7 +52,9 @@ using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long e
 
 struct Kernels {
     const char* target;
-    RowsKernel softmax[2], log_softmax[2], logsumexp[2], entmax[2], sigmoid[2], log_sigmoid[2];  // by Dtype
+    RowsKernel softmax[2], log_softmax[2], logsumexp[2], entmax[2];  // by Dtype
+    RowsKernel jacobian_product[2], log_jacobian_product[2], constant_rows[2];
+    RowsKernel sigmoid[2], log_sigmoid[2];
     TemperatureKernel temperature_statistics[2];
 };
 

@@ -105,10 +105,12 @@ bool run_rows(RowsKernel kernel, const Rows& task, long rows, long size, long sc
 
 // softmax(scores, temperature, empty, out, offsets, alpha): scores with at least one axis and one column; temperature a
 // number or an array of one a row; out None or an array like the result; offsets None or the bounds of the segments of
-// each row, which are rows of their own then; alpha for entmax alone. Returns out.
-template <RowsKernel (Kernels::*table)[2], bool reduces = false, bool needs_scratch = false>
+// each row, which are rows of their own then; alpha for entmax alone. Returns out. Derivatives take a vector like the scores
+// last: jacobian_product(result, ..., vector), constant_rows(scores, ..., alpha=what is no share, result).
+template <RowsKernel (Kernels::*table)[2], bool reduces = false, bool needs_scratch = false, bool takes_vector = false>
 PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    if (count != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", count);
+    constexpr int expected = takes_vector ? 7 : 6;
+    if (count != expected) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", expected, count);
     PyArrayObject* scores = as_array(args[0], -1, "scores");
     Dtype dtype;
     if (!scores || !dtype_of(scores, &dtype)) return nullptr;
@@ -149,6 +151,13 @@ PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (task.empty == -1 && PyErr_Occurred()) return nullptr;
     task.alpha = PyFloat_AsDouble(args[5]);
     if (task.alpha == -1.0 && PyErr_Occurred()) return nullptr;
+
+    if (takes_vector) {
+        PyArrayObject* vector = as_array(args[6], PyArray_TYPE(scores), "vector");
+        if (!vector) return nullptr;
+        if (PyArray_SIZE(vector) != PyArray_SIZE(scores)) return PyErr_Format(PyExc_ValueError, "vector has another size");
+        task.vector = PyArray_DATA(vector);
+    }
 
     PyObject* out = result_array(args[3], reduces && !task.offsets ? ndim - 1 : ndim, shape, scores);
     if (!out) return nullptr;
@@ -319,6 +328,12 @@ PyMethodDef methods[] = {
     {"log_softmax", method(rows_operation<&Kernels::log_softmax>), METH_FASTCALL, "log of softmax"},
     {"logsumexp", method(rows_operation<&Kernels::logsumexp, true>), METH_FASTCALL, "log of the sum of exponentials"},
     {"entmax", method(rows_operation<&Kernels::entmax, false, true>), METH_FASTCALL, "entmax, alpha > 1"},
+    {"jacobian_product", method(rows_operation<&Kernels::jacobian_product, false, true, true>), METH_FASTCALL,
+     "the Jacobian of entmax times a vector"},
+    {"log_jacobian_product", method(rows_operation<&Kernels::log_jacobian_product, false, false, true>), METH_FASTCALL,
+     "the transposed Jacobian of log_softmax times a vector"},
+    {"constant_rows", method(rows_operation<&Kernels::constant_rows, true, false, true>), METH_FASTCALL,
+     "1 for each row whose largest score is infinite"},
     {"sigmoid", method(rows_operation<&Kernels::sigmoid>), METH_FASTCALL, "sigmoid of each entry"},
     {"log_sigmoid", method(rows_operation<&Kernels::log_sigmoid>), METH_FASTCALL, "log of sigmoid"},
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},

@@ -13,6 +13,18 @@ def softmax(
 
 log_softmax = logsumexp = entmax = sigmoid = log_sigmoid = softmax
 
+def jacobian_product(
+    result: _Floats,
+    temperature: _Temperature,
+    empty: int,
+    out: Any,
+    offsets: _Offsets,
+    alpha: float,
+    vector: _Floats,
+) -> NDArray[Any]: ...
+
+log_jacobian_product = constant_rows = jacobian_product
+
 def group(index: NDArray[np.int64], segments: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
 def temperature_statistics(
     scores: _Floats,

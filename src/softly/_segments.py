@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 
 from softly import _kernels
 from softly._arrays import (
@@ -26,6 +25,7 @@ from softly._arrays import (
     check_empty,
     check_out,
     check_temperature,
+    device,
     hide,
     is_readable,
 )
