@@ -120,9 +120,11 @@ void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double
             s = {next.hi, s.lo + next.lo};
         }
     });
-    const Pair<double> combined_sum = combined(sum);
-    const double others = combined_sum.hi[0] + combined_sum.lo[0], first = (double)v[leader], total = others + first;
-    const double lost = expm1((double)largest);
+    const Pair<double> rest_of_v = combined(sum);
+    const double first = (double)v[leader], others = rest_of_v.hi[0] + rest_of_v.lo[0];
+    const Pair<double> all = two_sum(rest_of_v.hi, broadcast(first));  // may cancel
+    const double total = all.hi[0] + (all.lo[0] + rest_of_v.lo[0]);
+    const double share = exp((double)largest), rest = -expm1((double)largest);
     for_each_vector<T>(n, [&](int, long offset, int count) {
         const Vector<T> narrow_log = load_padded(log_p + offset, count), narrow_v = load_or_zero(v + offset, count);
         const Vector<T> p = scaled_exp(narrow_log).hi * Exp<T>::unscale;
@@ -134,7 +136,7 @@ void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double
         }
         store_over_temperature(out + offset, count, g, temperature);
     });
-    out[leader] = T((-lost * first - (1 + lost) * others) / temperature);
+    out[leader] = T((rest * first - share * others) / temperature);
 }
 
 // 1 where a row does not move with its scores: its largest is infinite. Told by the first score that has a share; by all
