@@ -1,8 +1,9 @@
-"""The core's products with the Jacobian: against 80-bit arithmetic, at the limits, and with the same bits everywhere."""
+"""The core's products with the Jacobian: against 80-bit arithmetic, at the limits, the same bits everywhere."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_segments_are_rows() -> None:
         whole = product(z**2, v, alpha, temperature, offsets)
         logs = log_product(-(z**2), v, temperature, offsets)
         for head in range(2):
-            for i, (a, b) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+            for i, (a, b) in enumerate(itertools.pairwise(offsets)):
                 if a < b:
                     part, t = np.s_[head, a:b], float(temperature[head, i])
                     assert bits(whole[part]) == bits(product(z[part] ** 2, v[part].copy(), alpha, t))

@@ -8,7 +8,7 @@ softly.torch.derivatives, written in differentiable operations, so that they hav
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,10 @@ from softly.torch.derivatives import Derivative, constant_groups, groups_of
 
 _KEEP_SCORES = ("logsumexp", *_kernels.ELEMENTWISE)  # the others' derivatives follow from their results
 _ARGUMENTS = 8
-_NUMPY_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+}
 
 
 def over_rows(
@@ -83,7 +86,7 @@ def run(
     temperature: float | Tensor,
     alpha: float | Tensor,
     offsets: Tensor | None,
-    empty: str,
+    empty: Empty,
 ) -> Tensor:
     """The operator on rows, or on the segments of each row, of float32 or float64; whoever checks has checked."""
     temperatures, fixed_temperature = tensor_or_float(temperature)
@@ -111,7 +114,7 @@ class Map(torch.autograd.Function):
         fixed_temperature: float,
         fixed_alpha: float,
         operation: str,
-        empty: str,
+        empty: Empty,
     ) -> Tensor:
         """The kernel on lent memory where there is one, else the expression."""
         if alpha is not None:
@@ -145,9 +148,9 @@ class Map(torch.autograd.Function):
         """The gradients in the scores, the temperatures and alpha."""
         at = _derivative(ctx)
         in_scores, in_temperature, in_alpha = ctx.needs_input_grad[:3]
-        gradient = at.transposed(cotangent) if in_scores or in_temperature else None
+        gradient = at.transposed(cotangent)
         return (
-            gradient,
+            gradient if in_scores else None,
             at.in_temperature(gradient) if in_temperature else None,
             at.in_alpha(cotangent) if in_alpha else None,
             *(None,) * (_ARGUMENTS - 3),
@@ -237,7 +240,9 @@ def _operator(
     operation: str,
     empty: str,
 ) -> Tensor:
-    return Map.forward(scores, temperature, alpha, offsets, fixed_temperature, fixed_alpha, operation, empty)
+    return Map.forward(
+        scores, temperature, alpha, offsets, fixed_temperature, fixed_alpha, operation, cast(Empty, empty)
+    )
 
 
 @_operator.register_fake
