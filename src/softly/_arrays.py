@@ -165,6 +165,7 @@ def check_temperature(temperature: Any, xp: ModuleType, scores: Array, batch: tu
     if not is_readable(array):
         array = xp.where(array >= 0, array, xp.full_like(array, math.nan))
     elif bool(xp.any(~(array >= 0))):
+        array = array.detach() if is_tensor(array) else array
         bad = float(xp.reshape(array, (-1,))[xp.argmax(xp.astype(xp.reshape(~(array >= 0), (-1,)), xp.int32))])
         raise InputError(f"temperature contains {bad}: every temperature must be >= 0 (0 and inf are limits)")
     try:

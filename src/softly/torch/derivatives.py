@@ -134,7 +134,7 @@ class Derivative:
         """J v at T = 1, v measured from its value at the largest p: there 1 - p may have been rounded away."""
         groups, p, alpha = self.groups, self.result, self.alpha
         inside = p != 0
-        if _is_number(alpha, math.inf):
+        if _is_number(alpha, math.inf) or not p.shape[-1]:
             return torch.zeros_like(p)
         q = p
         if not _is_number(alpha, 1.0):

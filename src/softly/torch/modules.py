@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from softly._arrays import Axis, Empty
 from softly._errors import InputError
-from softly.calibration import Calibrator, fit_calibrator
-from softly.calibration.kinds import Kind
 from softly.maps import entmax
+
+if TYPE_CHECKING:
+    from softly.calibration import Calibrator
+    from softly.calibration.kinds import Kind
 
 
 class Temperature(nn.Module):
@@ -50,6 +52,8 @@ class Temperature(nn.Module):
 
         Arguments, warnings and errors are its own. scores: (rows, classes); labels: (rows,).
         """
+        from softly.calibration import fit_calibrator
+
         calibrator = fit_calibrator(scores, labels, kind, sample_weight=sample_weight)
         with torch.no_grad():
             self.log_temperature.fill_(math.log(calibrator.temperature))

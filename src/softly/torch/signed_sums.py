@@ -16,7 +16,7 @@ from torch import Tensor
 
 from softly import _signed_sums
 from softly._arrays import as_array
-from softly._rows import as_rows
+from softly._rows import as_rows, raise_if_empty
 from softly.torch import memory
 from softly.torch.derivatives import groups_of, over_temperature
 from softly.torch.operators import are_numbers, batch_first, is_traced, refuse_nested_forward_mode, tensor_or_float
@@ -51,9 +51,12 @@ def signed_logsumexp(
     else:
         w = rows.arrange(_signed_sums.weights_like(xp, as_array(weights, "weights")[1], scores)).double()
     w = torch.where(z == -math.inf, 1.0, w)
+    nothing = torch.all((z == -math.inf) | (w == 0), dim=-1)
+    if empty == "raise":
+        raise_if_empty(xp, nothing, "row")
     size, sign = run(z, w, rows.temperature)
     if empty == "nan":
-        size = torch.where(torch.all(z == -math.inf, dim=-1), math.nan, size)
+        size, sign = (torch.where(nothing, math.nan, x) for x in (size, sign))
     if return_sign:
         return rows.restore(size), rows.restore(sign)
     return rows.restore(torch.where(sign < 0, math.nan, size))
