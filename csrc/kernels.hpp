@@ -24,6 +24,7 @@ struct Rows {  // contiguous scores, and one temperature for all (stride 0) or o
     double alpha;
     long inner;    // how far the entries of a row stand apart: 1, or rows are (outer, inner) and scores (outer, columns, inner)
     long longest;  // row or segment
+    const void* vector;  // of derivatives: like the scores, in whose place stands what the map gave
 
     // With inner > 1 in entries of all inner rows.
     Span row(long i) const {
@@ -71,7 +72,10 @@ using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long e
 
 struct Kernels {
     const char* target;
-    RowsKernel softmax[4], log_softmax[4], logsumexp[4], entmax[4], sigmoid[4], log_sigmoid[4];  // by Dtype; null: none
+    // By Dtype; null: none.
+    RowsKernel softmax[4], log_softmax[4], logsumexp[4], entmax[4];
+    RowsKernel jacobian_product[4], log_jacobian_product[4], constant_rows[4];
+    RowsKernel sigmoid[4], log_sigmoid[4];
     TemperatureKernel temperature_statistics[2];
 };
 

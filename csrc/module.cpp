@@ -191,6 +191,12 @@ PyMethodDef methods[] = {
     SOFTLY_ROWS(sigmoid, "sigmoid of each entry"),
     SOFTLY_ROWS(log_sigmoid, "log of sigmoid"),
 #undef SOFTLY_ROWS
+    {"jacobian_product", method(rows_operation<&Kernels::jacobian_product, false, true, true>), METH_FASTCALL,
+     "the Jacobian of entmax times a vector"},
+    {"log_jacobian_product", method(rows_operation<&Kernels::log_jacobian_product, false, false, true>), METH_FASTCALL,
+     "the transposed Jacobian of log_softmax times a vector"},
+    {"constant_rows", method(rows_operation<&Kernels::constant_rows, true, false, true>), METH_FASTCALL,
+     "1 for each row whose largest score is infinite"},
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},

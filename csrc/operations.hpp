@@ -19,6 +19,7 @@ namespace {
 #include "columns.hpp"
 //
 #include "entmax.hpp"
+#include "gradient.hpp"
 #include "exact_sum.hpp"
 #include "sigmoid.hpp"
 #include "half.hpp"
@@ -126,6 +127,34 @@ void entmax_rows(const Rows& r, long begin, long end, double* scratch) {
 }
 
 template <class T>
+void jacobian_product_rows(const Rows& r, long begin, long end, double* scratch) {
+    for (long i = begin; i < end; ++i) {
+        const Span row = r.row(i);
+        jacobian_product_row(static_cast<const T*>(r.scores) + row.begin, static_cast<const T*>(r.vector) + row.begin,
+                             static_cast<T*>(r.out) + row.begin, row.size, r.alpha, r.temperature_of(i), scratch);
+    }
+}
+
+template <class T>
+void log_jacobian_product_rows(const Rows& r, long begin, long end, double*) {
+    for (long i = begin; i < end; ++i) {
+        const Span row = r.row(i);
+        log_jacobian_product_row(static_cast<const T*>(r.scores) + row.begin, static_cast<const T*>(r.vector) + row.begin,
+                                 static_cast<T*>(r.out) + row.begin, row.size, r.temperature_of(i));
+    }
+}
+
+template <class T>
+void constant_rows(const Rows& r, long begin, long end, double*) {
+    for (long i = begin; i < end; ++i) {
+        const Span row = r.row(i);
+        static_cast<T*>(r.out)[i] =
+            is_constant_row(static_cast<const T*>(r.scores) + row.begin, static_cast<const T*>(r.vector) + row.begin,
+                            row.size, T(r.alpha));
+    }
+}
+
+template <class T>
 void sigmoid_rows(const Rows& r, long begin, long end, double*) {
     elementwise<T>(r, begin, end, Sigmoid{});
 }
@@ -150,6 +179,9 @@ constexpr Kernels all_kernels(const char* target) {
             SOFTLY_ALL(log_softmax_rows),
             SOFTLY_ALL(logsumexp_rows, true),
             SOFTLY_BOTH(entmax_rows),
+            SOFTLY_BOTH(jacobian_product_rows),
+            SOFTLY_BOTH(log_jacobian_product_rows),
+            SOFTLY_BOTH(constant_rows),
             SOFTLY_ALL(sigmoid_rows),
             SOFTLY_ALL(log_sigmoid_rows),
             SOFTLY_BOTH(temperature_statistics_rows)};

@@ -60,16 +60,19 @@ long product(const npy_intp* begin, const npy_intp* end) { return std::accumulat
 // softmax(scores, temperature, empty, out, offsets, alpha, axis): scores with at least one entry along the axis, which has a row
 // for each place of the others; temperature a number or an array of one a row; out None or an array like the result; offsets
 // None or the bounds of the segments of each row, which are rows of their own then; alpha for entmax alone. Returns out.
-template <RowsKernel (Kernels::*table)[4], bool reduces = false, bool needs_scratch = false>
+// Derivatives go over the last axis and take a vector like the scores last: jacobian_product(result, ..., axis, vector),
+// constant_rows(scores, ..., alpha=what is no share, axis, result).
+template <RowsKernel (Kernels::*table)[4], bool reduces = false, bool needs_scratch = false, bool takes_vector = false>
 PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    if (count != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", count);
+    constexpr int expected = takes_vector ? 8 : 7;
+    if (count != expected) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", expected, count);
     PyArrayObject* scores = as_array(args[0], -1, "scores");
     Dtype dtype;
     if (!scores || !dtype_of(scores, &dtype)) return nullptr;
     const int ndim = PyArray_NDIM(scores);
     const long axis = PyLong_AsLong(args[6]);
     if (axis == -1 && PyErr_Occurred()) return nullptr;
-    if (axis < 0 || axis >= ndim) return PyErr_Format(PyExc_ValueError, "axis must be one of scores");
+    if (axis < 0 || axis >= ndim || (takes_vector && axis != ndim - 1)) return PyErr_Format(PyExc_ValueError, "axis must be one of scores");
     npy_intp shape[NPY_MAXDIMS];
     std::copy_n(PyArray_DIMS(scores), ndim, shape);
 
@@ -108,6 +111,13 @@ PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (task.empty == -1 && PyErr_Occurred()) return nullptr;
     task.alpha = PyFloat_AsDouble(args[5]);
     if (task.alpha == -1.0 && PyErr_Occurred()) return nullptr;
+
+    if (takes_vector) {
+        PyArrayObject* vector = as_array(args[7], PyArray_TYPE(scores), "vector");
+        if (!vector) return nullptr;
+        if (PyArray_SIZE(vector) != PyArray_SIZE(scores)) return PyErr_Format(PyExc_ValueError, "vector has another size");
+        task.vector = PyArray_DATA(vector);
+    }
 
     PyObject* out = result_array(args[3], result_ndim, shape, scores);
     if (!out) return nullptr;

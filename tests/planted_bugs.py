@@ -22,6 +22,7 @@ import semantics
 TESTS = (
     "test_semantics.py",
     "test_temperature_statistics.py",
+    "test_derivative_kernels.py",
     "test_layouts_segments.py",
     "test_layouts.py",
     "test_accuracy.py",
@@ -172,6 +173,30 @@ BUGS = (
         "row.hpp",
         "const T share = T(1) / T(count_infinite(scores, n));",
         "const T share = T(1) / T(n);",
+    ),
+    Bug(
+        "the product with the Jacobian is not measured from the leader",
+        "gradient.hpp",
+        "const double pivot = (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];",
+        "const double pivot = 0 * (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];",
+    ),
+    Bug(
+        "what has no share enters the product",
+        "gradient.hpp",
+        "return q == 0.0 ? Doubles{} : q * d; };",
+        "return q * d; };",
+    ),
+    Bug(
+        "the leader's entry of log_softmax's product forgets its own share",
+        "gradient.hpp",
+        "T((rest * first - share * others) / temperature)",
+        "T((first - share * others) / temperature)",
+    ),
+    Bug(
+        "a row at +inf moves with its scores",
+        "gradient.hpp",
+        "return scores[i] - scores[i] != 0;",
+        "return scores[i] == -scores[i] && scores[i] != 0;",
     ),
     Bug("the gradient of a fit has the wrong sign", "temperature_statistics.hpp", "mean - d_y);", "d_y - mean);"),
     Bug(

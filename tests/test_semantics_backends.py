@@ -97,22 +97,38 @@ def test_table_array_api_strict(case: semantics.Case, name: str, dtype: str) -> 
     run_elsewhere(case, name, dtype, xp.asarray, np.from_dlpack, "float64", semantics.EXPRESSION_ULP)
 
 
+def to_torch(array: Any) -> Any:
+    """A tensor of its own memory."""
+    torch = optional("torch")
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(np.array(array))
+
+
+def from_torch(tensor: Any) -> Any:
+    """A NumPy array over the same memory."""
+    torch = optional("torch")
+    if tensor.dtype == torch.bfloat16:
+        return tensor.detach().view(torch.int16).numpy().view(semantics.to_dtype("bfloat16"))
+    return tensor.detach().numpy()
+
+
 @pytest.mark.parametrize(("case", "name", "dtype"), elsewhere(DTYPES))
 def test_table_torch(case: semantics.Case, name: str, dtype: str) -> None:
     """Tensors on the CPU run the compiled core: they are held to its tolerances."""
-    torch = optional("torch")
+    optional("torch")
+    run_elsewhere(case, name, dtype, to_torch, from_torch, "float32", semantics.LEAST_ULP)
 
-    def asarray(array: Any) -> Any:
-        if array.dtype.name == "bfloat16":
-            return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-        return torch.from_numpy(np.array(array))
 
-    def asnumpy(tensor: Any) -> Any:
-        if tensor.dtype == torch.bfloat16:
-            return tensor.view(torch.int16).numpy().view(semantics.to_dtype("bfloat16"))
-        return tensor.numpy()
+@pytest.mark.parametrize(("case", "name", "dtype"), elsewhere(tuple(d for d in DTYPES if "float" in d)))
+def test_table_torch_where_a_gradient_is_recorded(case: semantics.Case, name: str, dtype: str) -> None:
+    optional("torch")
 
-    run_elsewhere(case, name, dtype, asarray, asnumpy, "float32", semantics.LEAST_ULP)
+    def recording(array: Any) -> Any:
+        tensor = to_torch(array)
+        return tensor.requires_grad_() if tensor.is_floating_point() else tensor
+
+    run_elsewhere(case, name, dtype, recording, from_torch, "float32", semantics.LEAST_ULP)
 
 
 @pytest.mark.slow  # XLA compiles every operation for every shape

@@ -75,6 +75,42 @@ def test_derivatives_are_those_of_the_truth(row: dict[str, Any]) -> None:
     np.testing.assert_allclose(found, row["expected"], rtol=1e-8, atol=1e-15)
 
 
+# ---------------------------------------------------------------- softly's derivatives in torch
+
+
+def gradients_in_torch() -> list[Any]:
+    """The rows about derivatives of the maps, by dtype."""
+    return [
+        pytest.param(row, dtype, id=f"{row['name']}-{dtype}")
+        for row in ROWS
+        if row["function"].removeprefix(GRADIENT) in EXISTING and row["function"].startswith(GRADIENT)
+        for dtype in row.get("dtypes", ("float32", "float64"))
+    ]
+
+
+@pytest.mark.parametrize(("row", "dtype"), gradients_in_torch())
+def test_derivatives_in_torch(row: dict[str, Any], dtype: str) -> None:
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    kind, options = getattr(torch, dtype), dict(row["options"])
+    cotangent, argument = fill(options.pop("cotangent"), np.float64), options.pop("argument", "scores")
+    arguments = {k: torch.tensor(v) if isinstance(v, list) else v for k, v in options.items()}
+    for name in {"weights", "temperature"} & arguments.keys():
+        if isinstance(arguments[name], torch.Tensor):
+            arguments[name] = torch.tensor(options[name], dtype=kind)
+    arguments["scores"] = torch.from_numpy(fill(row["input"], np.float64)).to(kind)
+    at = arguments[argument].requires_grad_()
+    scores = arguments.pop("scores")
+    result = getattr(softly, row["function"].removeprefix(GRADIENT))(scores, **arguments)
+    (found,) = torch.autograd.grad(result, at, torch.tensor(cotangent).to(result.dtype).expand(result.shape))
+    assert found.dtype == kind
+    exact = fill(row["expected"], np.float64)
+    wide = found.to(torch.float64).numpy()
+    if dtype == "bfloat16":
+        assert (np.abs(wide - exact) <= row.get("ulp", 0) * 2.0**-8 * np.abs(exact)).all()
+        return
+    semantics.compare(wide.astype(dtype), exact, row.get("ulp", 0), 0.0)
+
+
 # ---------------------------------------------------------------- against torch
 
 

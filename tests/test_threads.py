@@ -123,21 +123,35 @@ def test_other_python_threads_run_during_a_large_call():
 def test_bad_arguments_to_the_core_are_errors_not_crashes():
     core, z, y = _kernels.core, np.ones((4, 3)), np.zeros(4, np.int64)
     beta = np.ones(1)
+
+    def softmax(scores, temperature=1.0, empty=0, out=None, offsets=None, alpha=1.0, axis=1):
+        return core.softmax(scores, temperature, empty, out, offsets, alpha, axis)
+
+    assert softmax(z).shape == z.shape
     for call in (
         lambda: core.softmax(),
-        lambda: core.softmax([1.0], 1.0, 0, None),
-        lambda: core.softmax(z.astype(int), 1.0, 0, None),
-        lambda: core.softmax(z[:, ::2], 1.0, 0, None),
-        lambda: core.softmax(z[:, :0], 1.0, 0, None),
-        lambda: core.softmax(np.float64(1), 1.0, 0, None),
-        lambda: core.softmax(np.array(1.0), 1.0, 0, None),
-        lambda: core.softmax(z, "warm", 0, None),
-        lambda: core.softmax(z, np.ones(3), 0, None),
-        lambda: core.softmax(z, np.ones(4, np.float32), 0, None),
-        lambda: core.softmax(z, 1.0, "zero", None),
-        lambda: core.softmax(z, 1.0, 0, np.ones((4, 2))),
-        lambda: core.softmax(z, 1.0, 0, np.ones((4, 3), np.float32)),
-        lambda: core.logsumexp(z, 1.0, 0, np.ones(3)),
+        lambda: core.softmax(z, 1.0, 0, None, None, 1.0),
+        lambda: softmax([1.0]),
+        lambda: softmax(z.astype(int)),
+        lambda: softmax(z[:, ::2]),
+        lambda: softmax(z[:, :0]),
+        lambda: softmax(np.float64(1)),
+        lambda: softmax(np.array(1.0)),
+        lambda: softmax(z, "warm"),
+        lambda: softmax(z, np.ones(3)),
+        lambda: softmax(z, np.ones(4, np.float32)),
+        lambda: softmax(z, 1.0, "zero"),
+        lambda: softmax(z, 1.0, 0, np.ones((4, 2))),
+        lambda: softmax(z, 1.0, 0, np.ones((4, 3), np.float32)),
+        lambda: softmax(z, offsets=np.array([0, 2])),
+        lambda: softmax(z, offsets=np.array([0, 2, 1, 3])),
+        lambda: softmax(z, alpha="two"),
+        lambda: softmax(z, axis=2),
+        lambda: softmax(z, axis=-1),
+        lambda: softmax(z, axis="rows"),
+        lambda: core.logsumexp(z, 1.0, 0, np.ones(3), None, 1.0, 1),
+        lambda: core.softmax_direct(z, 1.0, None),
+        lambda: core.softmax_direct(z, 1.0, None, "two"),
         lambda: core.temperature_statistics(z, y[:3], None, None, beta, 1),
         lambda: core.temperature_statistics(z, y + 3, None, None, beta, 1),
         lambda: core.temperature_statistics(z, y - 1, None, None, beta, 1),
@@ -149,3 +163,18 @@ def test_bad_arguments_to_the_core_are_errors_not_crashes():
     ):
         with pytest.raises((TypeError, ValueError)):
             call()
+    for not_plain in ([1.0], z[:, ::2], z.astype(int), z[:0], np.array(1.0)):
+        assert core.softmax_direct(not_plain, 1.0, None, 1.0) is None
+    for temperature in (1, -1.0, 0.0, np.nan, np.ones(4), "warm"):
+        assert core.softmax_direct(z, temperature, None, 1.0) is None
+    for out in (
+        z[:2],
+        z[::-1],
+        z.astype(np.float32),
+        [0.0],
+        np.broadcast_to(0.0, z.shape),
+        np.ones(17)[1:13].reshape(3, 4),
+    ):
+        assert core.softmax_direct(z, 1.0, out, 1.0) is None
+    shared = np.ones((5, 3))
+    assert core.softmax_direct(shared[:4], 1.0, shared[1:], 1.0) is None

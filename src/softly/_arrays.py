@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal
 
+import array_api_compat
 import numpy as np
-from array_api_compat import array_namespace, device, is_array_api_obj, size
+from array_api_compat import array_namespace, is_array_api_obj, size
 
 from softly._errors import InputError
 
@@ -22,6 +23,17 @@ Empty = Literal["zero", "nan", "uniform", "raise"]
 EMPTY_CODES = {"zero": 0, "nan": 1, "uniform": 2, "raise": 0}
 
 _NUMPY_KINDS = "biuf"
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether it is a tensor of torch, which only a caller can have imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def device(array: Array) -> Any:
+    """Where an array lies; torch.compile warns of the cache in array_api_compat's."""
+    return array.device if is_tensor(array) else array_api_compat.device(array)
 
 
 def as_floats(scores: Array, half_in: str = "float32") -> tuple[ModuleType, Array, Array, Any]:
@@ -41,7 +53,7 @@ def plain_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array x, whose mask would be ignored: pass x.data and where=~x.mask")
-    if "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor):
+    if is_tensor(value):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":
             value = value.float()
@@ -58,6 +70,10 @@ def plain_reals(value: Any, name: str) -> np.ndarray[Any, Any]:
 
 
 def as_array(value: Any, name: str) -> tuple[ModuleType, Array]:
+    if is_tensor(value):  # torch.compile warns of the cache in array_namespace
+        from array_api_compat import torch as xp
+
+        return xp, value
     if is_array_api_obj(value) and not isinstance(value, np.ndarray | np.generic):
         return array_namespace(value), value
     return np, plain_array(value, name) if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
@@ -65,7 +81,11 @@ def as_array(value: Any, name: str) -> tuple[ModuleType, Array]:
 
 def beside(xp: ModuleType, value: Any, name: str, scores: Array) -> Array:
     """Another argument as an array of the scores' namespace, on their device."""
-    return as_array(value, name)[1] if xp is np else xp.asarray(value, device=device(scores))
+    if xp is np:
+        return as_array(value, name)[1]
+    if is_tensor(value):  # asarray would warn of one that records a gradient
+        return value.to(scores.device)
+    return xp.asarray(value, device=device(scores))
 
 
 def _dtypes(xp: ModuleType, scores: Array, half_in: str) -> tuple[Any, Any]:
@@ -147,10 +167,13 @@ def check_temperature(temperature: Any, xp: ModuleType, scores: Array, batch: tu
             raise TypeError(f"temperature must be a number or an array of numbers, got {type(temperature).__name__}")
         array = array.astype(np.float64, copy=False)
     else:
-        array = xp.astype(beside(xp, array, "temperature", scores), scores.dtype, copy=False)
+        array = beside(xp, array, "temperature", scores)
+        if not xp.isdtype(array.dtype, "real floating"):
+            array = xp.astype(array, scores.dtype)
     if not is_readable(array):
         array = xp.where(array >= 0, array, xp.full_like(array, math.nan))
     elif bool(xp.any(~(array >= 0))):
+        array = array.detach() if is_tensor(array) else array
         bad = float(xp.reshape(array, (-1,))[xp.argmax(xp.astype(xp.reshape(~(array >= 0), (-1,)), xp.int32))])
         raise InputError(f"temperature contains {bad}: every temperature must be >= 0 (0 and inf are limits)")
     try:
@@ -168,8 +191,12 @@ def _as_float(number: Any) -> float:
         return math.inf if number > 0 else -math.inf
 
 
-def check_alpha(alpha: Any) -> float:
-    """The family's number; ValueError below 1 or for NaN."""
+def check_alpha(alpha: Any, scores: Array) -> Any:
+    """The family's number as a float; ValueError below 1 or for NaN. With tensors a single tensor stays one."""
+    if is_tensor(alpha) and is_tensor(scores):
+        if alpha.ndim:
+            raise InputError(f"alpha has shape {tuple(alpha.shape)}: pass one number, or a tensor without axes")
+        return alpha
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.floating | np.integer):
         raise TypeError(f"alpha must be a number, got {type(alpha).__name__}")
     value = _as_float(alpha)
@@ -180,15 +207,15 @@ def check_alpha(alpha: Any) -> float:
 
 def is_readable(array: Array) -> bool:
     """Whether values can be looked at without tracing, transforming or waiting for a device."""
+    if is_tensor(array):
+        torch = sys.modules["torch"]
+        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+            return False
+        if isinstance(array, torch._subclasses.FakeTensor) or array.is_cuda:
+            return False
+        return torch._C._functorch.peek_interpreter_stack() is None
     jax = sys.modules.get("jax")
     if jax is not None and isinstance(array, jax.core.Tracer):
-        return False
-    torch = sys.modules.get("torch")
-    if (
-        torch is not None
-        and isinstance(array, torch.Tensor)
-        and torch._C._functorch.peek_interpreter_stack() is not None
-    ):
         return False
     return "cuda" not in str(getattr(array, "device", "cpu"))
 

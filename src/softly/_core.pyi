@@ -17,6 +17,19 @@ def softmax_direct(scores: Any, temperature: Any, out: Any, alpha: float) -> NDA
 
 log_softmax_direct = logsumexp_direct = entmax_direct = sigmoid_direct = log_sigmoid_direct = softmax_direct
 
+def jacobian_product(
+    result: _Floats,
+    temperature: _Temperature,
+    empty: int,
+    out: Any,
+    offsets: _Offsets,
+    alpha: float,
+    axis: int,
+    vector: _Floats,
+) -> NDArray[Any]: ...
+
+log_jacobian_product = constant_rows = jacobian_product
+
 def group(index: NDArray[np.int64], segments: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
 def temperature_statistics(
     scores: _Floats,

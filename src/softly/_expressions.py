@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 
-from array_api_compat import device
-
-from softly._arrays import Array, is_readable
+from softly._arrays import Array, device, is_readable
 from softly._rows import Rows
 from softly._segments import Segments
 
@@ -84,7 +82,7 @@ def temperature_of(groups: Groups) -> Array:
     xp, t = groups.xp, groups.temperature
     if isinstance(t, float):
         return xp.asarray(t, dtype=groups.scores.dtype, device=device(groups.scores))
-    return groups.spread(xp.astype(xp.asarray(t), groups.scores.dtype, copy=False))
+    return groups.spread(xp.astype(t, groups.scores.dtype, copy=False))
 
 
 def quotient(groups: Groups) -> Array:

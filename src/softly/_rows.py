@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 
 from softly._arrays import (
     Array,
@@ -22,6 +21,7 @@ from softly._arrays import (
     check_empty,
     check_out,
     check_temperature,
+    device,
     hide,
     is_readable,
     normalise_axes,
@@ -163,4 +163,4 @@ def _as_rows(xp: ModuleType, entries: Array, axes: tuple[int, ...]) -> Array:
         return entries
     order = _reduced_last(axes, len(shape))
     kept = tuple(n for i, n in enumerate(shape) if i not in axes)
-    return xp.reshape(xp.permute_dims(entries, tuple(order)), (*kept, math.prod(shape[i] for i in axes)))
+    return xp.reshape(xp.permute_dims(entries, tuple(order)), (*kept, math.prod([shape[i] for i in axes])))

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 
 from softly import _kernels
 from softly._arrays import (
@@ -23,9 +22,11 @@ from softly._arrays import (
     Empty,
     as_array,
     as_floats,
+    beside,
     check_empty,
     check_out,
     check_temperature,
+    device,
     hide,
     is_readable,
 )
@@ -186,7 +187,7 @@ def _integers(xp: ModuleType, scores: Array, values: Array, name: str) -> Array:
         if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
             raise InputError(f"{name} contains {array.max()}, which is no position in the scores")
         return np.require(array, np.int64, ["C", "A"])
-    array = xp.asarray(array, device=device(scores))
+    array = beside(xp, array, name, scores)
     if not xp.isdtype(array.dtype, "integral"):
         raise TypeError(f"{name} has dtype {array.dtype}: pass integers")
     return xp.astype(array, xp.asarray(0).dtype, copy=False)

@@ -13,10 +13,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 
-from softly import _torch_cpu
-from softly._arrays import Array, Axis, Empty, as_array, as_mask, beside, in_shape_of
+from softly._arrays import Array, Axis, Empty, as_array, as_mask, beside, device, in_shape_of, is_tensor
 from softly._errors import InputError
 from softly._expressions import fill_empty, shifted, temperature_of
 from softly._rows import Rows, as_rows
@@ -42,38 +40,53 @@ def signed_logsumexp(
     keepdims: bool,
 ) -> Array | tuple[Array, Array]:
     """`softly.logsumexp` with weights, return_sign or complex scores."""
-    given = scores
-    if (lent := _torch_cpu.lend(scores, temperature, where, weights, out=out)) is not None:
-        scores, temperature, where, weights = lent
+    arguments = scores, axis, temperature, where, empty, out, weights, return_sign, keepdims
+    if is_tensor(scores):
+        from softly.torch import signed_sums
+
+        return signed_sums.signed_logsumexp(*arguments)
     with np.errstate(all="ignore"):
-        xp, scores = as_array(scores, "scores")
-        has_phase = is_complex_array(scores)
-        is_complex = has_phase or is_complex_array(weights)
-        if out is not None and (return_sign or is_complex):
-            raise InputError("out takes one real array: leave it out with return_sign=True or complex numbers")
-        if weights is not None:
-            weights = _weights(xp, weights, scores)
-            used = weights != 0
-            where = used if where is None else used & as_mask(xp, where, scores)
-        real = xp.real(scores) if has_phase else scores
-        rows = as_rows(real, axis, temperature, where, empty, out, reduces=True, keepdims=keepdims, half_in="float64")
-        if xp is np and rows.scores.dtype == np.float32:
-            rows.scores = rows.scores.astype(np.float64)
-        factors = _factors(rows, weights, xp.imag(scores) if has_phase else None)
-        if not is_complex:  # an infinite weight is the weight 1 or -1 of an infinite score
-            endless = (xp.abs(factors) == math.inf) & (rows.scores > -math.inf)
-            rows.scores = xp.where(endless, xp.full_like(factors, math.inf), rows.scores)
-            factors = xp.where(endless, xp.sign(factors), factors)
-        size, sign = _log_and_sign(rows, factors)
-        if is_complex:
-            results = _complex_results(rows, rows.arrange(scores), weights, size, sign, return_sign)
-        elif return_sign:
-            results = [size, sign]
-        else:
-            results = [xp.where(sign < 0, xp.full_like(size, math.nan), size)]
-        results = [_restored(rows, result[..., 0]) for result in results]
-    if lent is not None:
-        results = [_torch_cpu.take_back(result, given) for result in results]
+        return evaluate(*arguments)
+
+
+def evaluate(
+    scores: Array,
+    axis: Axis,
+    temperature: Any,
+    where: Array | None,
+    empty: Empty,
+    out: Array | None,
+    weights: Array | None,
+    return_sign: bool,
+    keepdims: bool,
+) -> Array | tuple[Array, Array]:
+    """The value, in array operations."""
+    xp, scores = as_array(scores, "scores")
+    has_phase = is_complex_array(scores)
+    is_complex = has_phase or is_complex_array(weights)
+    if out is not None and (return_sign or is_complex):
+        raise InputError("out takes one real array: leave it out with return_sign=True or complex numbers")
+    if weights is not None:
+        weights = weights_like(xp, weights, scores)
+        used = weights != 0
+        where = used if where is None else used & as_mask(xp, where, scores)
+    real = xp.real(scores) if has_phase else scores
+    rows = as_rows(real, axis, temperature, where, empty, out, reduces=True, keepdims=keepdims, half_in="float64")
+    if xp is np and rows.scores.dtype == np.float32:
+        rows.scores = rows.scores.astype(np.float64)
+    factors = _factors(rows, weights, xp.imag(scores) if has_phase else None)
+    if not is_complex:  # an infinite weight is the weight 1 or -1 of an infinite score
+        endless = (xp.abs(factors) == math.inf) & (rows.scores > -math.inf)
+        rows.scores = xp.where(endless, xp.full_like(factors, math.inf), rows.scores)
+        factors = xp.where(endless, xp.sign(factors), factors)
+    size, sign = _log_and_sign(rows, factors)
+    if is_complex:
+        results = _complex_results(rows, rows.arrange(scores), weights, size, sign, return_sign)
+    elif return_sign:
+        results = [size, sign]
+    else:
+        results = [xp.where(sign < 0, xp.full_like(size, math.nan), size)]
+    results = [_restored(rows, result[..., 0]) for result in results]
     return (results[0], results[1]) if return_sign else results[0]
 
 
@@ -84,7 +97,8 @@ def _restored(rows: Rows, result: Array) -> Array:
     return rows.restore(result)
 
 
-def _weights(xp: ModuleType, weights: Array, scores: Array) -> Array:
+def weights_like(xp: ModuleType, weights: Array, scores: Array) -> Array:
+    """Weights in the scores' shape; TypeError where they are no numbers."""
     array = beside(xp, weights, "weights", scores)
     if xp is np and array.dtype.kind not in "biufc":
         raise TypeError(f"weights have dtype {array.dtype}: convert them to numbers, such as float64")

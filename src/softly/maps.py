@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from softly import _expressions, _kernels, _torch_cpu
-from softly._arrays import Array, Axis, Empty, check_alpha
+from softly import _expressions, _kernels
+from softly._arrays import Array, Axis, Empty, check_alpha, is_tensor
 from softly._rows import Rows, as_rows
 from softly._signed_sums import is_complex_array, signed_logsumexp
 
@@ -141,7 +141,7 @@ def entmax(
     scores: Array,
     axis: Axis = -1,
     *,
-    alpha: float = 1.5,
+    alpha: Any = 1.5,
     temperature: Any = 1.0,
     where: Array | None = None,
     empty: Empty = "zero",
@@ -161,8 +161,8 @@ def entmax(
     >>> entmax([2.0, 1.0, -1.0]).round(4)
     array([0.8307, 0.1693, 0.    ])
     """
-    alpha = check_alpha(alpha)
-    if alpha == 1:
+    alpha = check_alpha(alpha, scores)
+    if isinstance(alpha, float) and alpha == 1:
         return softmax(scores, axis, temperature=temperature, where=where, empty=empty, out=out)
     return _apply(
         "entmax", lambda rows: _expressions.entmax(rows, alpha), scores, axis, temperature, where, empty, out,
@@ -208,22 +208,22 @@ def _apply(
     empty: Empty,
     out: Array | None,
     *,
-    alpha: float = 1.0,
+    alpha: Any = 1.0,
     reduces: bool = False,
     keepdims: bool = False,
     half_in: str = "float32",
 ) -> Array:
     """Straight to the kernel where nothing is to prepare; else checks, kernel or expression, the caller's layout."""
-    if axis == (() if operation in _kernels.ELEMENTWISE else -1) and where is None and empty == "zero" and not keepdims:
+    plain_call = where is None and empty == "zero" and not keepdims
+    if type(scores) is np.ndarray and plain_call and axis == (() if operation in _kernels.ELEMENTWISE else -1):
         result = _kernels.DIRECT[operation](scores, temperature, out, alpha)
         if result is not None:
             return result
-    given = scores
-    if (lent := _torch_cpu.lend(scores, temperature, where, out=out)) is not None:
-        scores, temperature, where = lent
+    options: dict[str, Any] = {"reduces": reduces, "keepdims": keepdims, "half_in": half_in}
+    if is_tensor(scores):
+        from softly.torch import operators
+
+        return operators.over_rows(operation, scores, axis, temperature, where, empty, out, alpha, **options)
     with np.errstate(all="ignore"):
-        rows = as_rows(
-            scores, axis, temperature, where, empty, out, reduces=reduces, keepdims=keepdims, half_in=half_in
-        )
-        result = rows.restore(_kernels.run(operation, rows, expression, alpha))
-    return result if lent is None else _torch_cpu.take_back(result, given)
+        rows = as_rows(scores, axis, temperature, where, empty, out, **options)
+        return rows.restore(_kernels.run(operation, rows, expression, alpha))

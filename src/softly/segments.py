@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from softly import _expressions, _kernels, _torch_cpu
-from softly._arrays import Array, Empty, check_alpha
+from softly import _expressions, _kernels
+from softly._arrays import Array, Empty, check_alpha, is_tensor
 from softly._segments import Segments, as_segments
 
 
@@ -102,7 +102,7 @@ def segment_logsumexp(
 def segment_entmax(
     scores: Array,
     *,
-    alpha: float = 1.5,
+    alpha: Any = 1.5,
     offsets: Array | None = None,
     index: Array | None = None,
     num_segments: int | None = None,
@@ -118,8 +118,8 @@ def segment_entmax(
     >>> segment_entmax([1.0, 0.5, 5.0], alpha=2, offsets=[0, 2, 3])
     array([0.75, 0.25, 1.  ])
     """
-    alpha = check_alpha(alpha)
-    if alpha == 1:
+    alpha = check_alpha(alpha, scores)
+    if isinstance(alpha, float) and alpha == 1:
         return segment_softmax(
             scores, offsets=offsets, index=index, num_segments=num_segments,
             temperature=temperature, where=where, empty=empty, out=out,
@@ -142,14 +142,16 @@ def _apply(
     empty: Empty,
     out: Array | None,
     *,
-    alpha: float = 1.0,
+    alpha: Any = 1.0,
     **options: Any,
 ) -> Array:
     """Checks, kernel or expression, the caller's order."""
-    given = scores
-    if (lent := _torch_cpu.lend(scores, offsets, index, temperature, where, out=out)) is not None:
-        scores, offsets, index, temperature, where = lent
+    if is_tensor(scores):
+        from softly.torch import operators
+
+        return operators.over_segments(
+            operation, scores, offsets, index, num_segments, temperature, where, empty, out, alpha, **options
+        )
     with np.errstate(all="ignore"):
         segments = as_segments(scores, offsets, index, num_segments, temperature, where, empty, out, **options)
-        result = segments.restore(_kernels.run(operation, segments, expression, alpha))
-    return result if lent is None else _torch_cpu.take_back(result, given)
+        return segments.restore(_kernels.run(operation, segments, expression, alpha))

@@ -223,7 +223,7 @@ class _Weighted(NamedTuple):
 def _weighted(
     scores: Array, axis: Axis, alpha: float, temperature: Any, where: Array | None, *, reduces: bool = False
 ) -> _Weighted:
-    alpha = check_alpha(alpha)
+    alpha = check_alpha(alpha, None)
     if alpha == math.inf:
         raise InputError("alpha=inf has no Jacobian, it is a step function: pass a finite alpha")
     with np.errstate(all="ignore"):

@@ -1,0 +1,148 @@
+// Products of one row with the one Jacobian of the family, from what the map gave: with q = p^(2 - alpha) where p > 0,
+// J v = q (v - <q, v> / sum q) / T. For log_softmax v - p sum(v), which is the transposed Jacobian. At T = 0, where ties
+// alone would move, and at T = inf they are 0. In double for both dtypes, but for exp.
+
+template <class T>
+INLINE Vector<T> load_or_zero(const T* row, int count) {
+    return count == lanes<T> ? load(row) : load_first(row, count, Vector<T>{});
+}
+
+// The first entry that a comparison finds, n if there is none.
+template <class T, class Compare>
+INLINE long first_of(const T* row, long n, Compare compare) {
+    for (long i = 0; i < n; i += lanes<T>) {
+        const int count = n - i < lanes<T> ? (int)(n - i) : lanes<T>;
+        const unsigned found = lanes_set((Bits<T>)compare(load_or_zero(row + i, count))) & ((1ull << count) - 1);
+        if (found) return i + __builtin_ctz(found);
+    }
+    return n;
+}
+
+template <class T>
+INLINE void store_over_temperature(T* out, int count, Doubles* wide, double temperature) {
+    if (temperature != 1)
+        for (int half = 0; half < halves<T>; ++half) wide[half] /= temperature;
+    Vector<T> v;
+    narrowed(wide, &v);
+    store_counted(out, count, v);
+}
+
+// v is measured from its value at the largest p: where that p rounds to 1, its entry is minus the sum of the others.
+// What p excludes never matters, infinite or NaN as v may be there. weight(p, offset, half) is q.
+template <class T, class Weight>
+INLINE void product_of_row(const T* p, const T* v, T* out, long n, T largest, double temperature, Weight weight) {
+    const double pivot = (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];
+    Pair<double> sum[2][parts<double>] = {};  // of q and of q (v - pivot)
+    const auto term = [&](Doubles q, Doubles d) { return q == 0.0 ? Doubles{} : q * d; };
+    for_each_vector<T>(n, [&](int part, long offset, int count) {
+        const Vector<T> narrow_p = load_or_zero(p + offset, count), narrow_v = load_or_zero(v + offset, count);
+#pragma GCC unroll 2
+        for (int half = 0; half < halves<T>; ++half) {
+            const int at = part * halves<T> + half;
+            const Doubles q = weight(widened(narrow_p, half), offset + half * lanes<double>);
+            const Doubles added[2] = {q, term(q, widened(narrow_v, half) - pivot)};
+#pragma GCC unroll 2
+            for (int s = 0; s < 2; ++s) {
+                if constexpr (sizeof(T) == 4) {
+                    sum[s][at].hi += added[s];
+                } else {
+                    const Pair<double> next = two_sum(sum[s][at].hi, added[s]);
+                    sum[s][at] = {next.hi, sum[s][at].lo + next.lo};
+                }
+            }
+        }
+    });
+    const Pair<double> total = combined(sum[0]), of_v = combined(sum[1]);
+    const double mean = (of_v.hi[0] + of_v.lo[0]) / (total.hi[0] + total.lo[0]);
+    for_each_vector<T>(n, [&](int, long offset, int count) {
+        const Vector<T> narrow_p = load_or_zero(p + offset, count), narrow_v = load_or_zero(v + offset, count);
+        Doubles g[halves<T>];
+#pragma GCC unroll 2
+        for (int half = 0; half < halves<T>; ++half) {
+            const Doubles q = weight(widened(narrow_p, half), offset + half * lanes<double>);
+            g[half] = term(q, (widened(narrow_v, half) - pivot) - mean);
+        }
+        store_over_temperature(out + offset, count, g, temperature);
+    });
+}
+
+// q of p, or where it stands; NaN where p is.
+struct WeightAtOne {
+    INLINE Doubles operator()(Doubles p, long) const { return p; }
+};
+struct WeightAtTwo {
+    INLINE Doubles operator()(Doubles p, long) const { return p == 0.0 ? Doubles{} : broadcast(1.0); }
+};
+struct WeightAtThreeHalves {
+    INLINE Doubles operator()(Doubles p, long) const {
+        for (int lane = 0; lane < lanes<double>; ++lane) p[lane] = __builtin_sqrt(p[lane]);
+        return p;
+    }
+};
+struct StoredWeight {
+    const double* powers;
+    INLINE Doubles operator()(Doubles, long at) const { return load(powers + at); }
+};
+
+INLINE bool is_limit(double temperature) { return temperature == 0 || temperature == __builtin_inf(); }
+
+template <class T>
+void jacobian_product_row(const T* p, const T* v, T* out, long n, double alpha, double temperature, double* powers) {
+    const T largest = row_maximum(p, n);
+    if (!(largest >= 0)) return fill(out, n, T(__builtin_nan("")));  // a row of NaN
+    if (largest == 0 || alpha == __builtin_inf() || is_limit(temperature)) return fill(out, n, T(0));
+    if (alpha == 1) return product_of_row(p, v, out, n, largest, temperature, WeightAtOne{});
+    if (alpha == 2) return product_of_row(p, v, out, n, largest, temperature, WeightAtTwo{});
+    if (alpha == 1.5) return product_of_row(p, v, out, n, largest, temperature, WeightAtThreeHalves{});
+    for (long i = 0; i < n; ++i) powers[i] = p[i] > 0 ? pow((double)p[i], 2 - alpha) : 0;
+    for (long i = n; i < n + accumulators; ++i) powers[i] = 0;
+    product_of_row(p, v, out, n, largest, temperature, StoredWeight{powers});
+}
+
+// The entry of the largest p apart: there 1 - p is -expm1(log p), and the sum that of the other v.
+template <class T>
+void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double temperature) {
+    const T largest = row_maximum(log_p, n);
+    if (kind_of_row(log_p, n, largest) == RowKind::not_a_number) return fill(out, n, T(__builtin_nan("")));
+    if (largest == -T(__builtin_inf()) || is_limit(temperature)) return fill(out, n, T(0));
+    const long leader = first_of(log_p, n, [&](Vector<T> x) { return x == largest; });
+    Pair<double> sum[parts<double>] = {};
+    for_each_vector<T>(n, [&](int part, long offset, int count) {
+        Vector<T> narrow_v = load_or_zero(v + offset, count);
+        if (leader >= offset && leader < offset + count) narrow_v[leader - offset] = 0;
+#pragma GCC unroll 2
+        for (int half = 0; half < halves<T>; ++half) {
+            Pair<double>& s = sum[part * halves<T> + half];
+            const Pair<double> next = two_sum(s.hi, widened(narrow_v, half));
+            s = {next.hi, s.lo + next.lo};
+        }
+    });
+    const Pair<double> rest_of_v = combined(sum);
+    const double first = (double)v[leader], others = rest_of_v.hi[0] + rest_of_v.lo[0];
+    const Pair<double> all = two_sum(rest_of_v.hi, broadcast(first));  // may cancel
+    const double total = all.hi[0] + (all.lo[0] + rest_of_v.lo[0]);
+    const double share = exp((double)largest), rest = -expm1((double)largest);
+    for_each_vector<T>(n, [&](int, long offset, int count) {
+        const Vector<T> narrow_log = load_padded(log_p + offset, count), narrow_v = load_or_zero(v + offset, count);
+        const Vector<T> p = scaled_exp(narrow_log).hi * Exp<T>::unscale;
+        Doubles g[halves<T>];
+#pragma GCC unroll 2
+        for (int half = 0; half < halves<T>; ++half) {
+            const Doubles product = widened(narrow_v, half) - widened(p, half) * total;
+            g[half] = widened(narrow_log, half) == -__builtin_inf() ? Doubles{} : product;
+        }
+        store_over_temperature(out + offset, count, g, temperature);
+    });
+    out[leader] = T((rest * first - share * others) / temperature);
+}
+
+// 1 where a row does not move with its scores: its largest is infinite. Told by the first score that has a share; by all
+// where the shares are NaN. `none` is the result that is no share: 0, or -inf of logarithms.
+template <class T>
+INLINE T is_constant_row(const T* scores, const T* result, long n, T none) {
+    const long i = first_of(result, n, [&](Vector<T> x) { return x != none; });
+    if (i == n) return 0;  // and nothing to move
+    if (result[i] == result[i]) return scores[i] - scores[i] != 0;
+    const T largest = row_maximum(scores, n);
+    return kind_of_row(scores, n, largest) != RowKind::not_a_number && largest - largest != 0;
+}

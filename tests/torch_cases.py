@@ -1,0 +1,92 @@
+"""What the tests of derivatives in torch run over: every function at every alpha, every pattern of masks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import softly
+
+torch = pytest.importorskip("torch", exc_type=ImportError)
+
+Function = Callable[..., Any]  # scores (3, 5), where (3, 5), temperature (one a row or a number) -> tensor
+
+ALPHAS = (1.0, 1.25, 1.5, 2.0, 3.0)
+OFFSETS = (0, 2, 2, 3)  # two segments with rows in them, one without
+
+
+def _elementwise(function: Any) -> Function:
+    def over(scores: Any, where: Any, temperature: Any) -> Any:
+        column = temperature[:, None] if isinstance(temperature, torch.Tensor) else temperature
+        return function(scores, where=where, temperature=column)
+
+    return over
+
+
+def _segmented(function: Any, **options: Any) -> Function:
+    def over(scores: Any, where: Any, temperature: Any) -> Any:
+        offsets = torch.tensor(OFFSETS)
+        if isinstance(temperature, torch.Tensor):
+            temperature = temperature[:, None]
+        return function(scores, offsets=offsets, where=where, temperature=temperature, **options)
+
+    return over
+
+
+def _over_rows(function: Any, **options: Any) -> Function:
+    return lambda scores, where, temperature: function(scores, where=where, temperature=temperature, **options)
+
+
+def _weighted(scores: Any, where: Any, temperature: Any) -> Any:
+    weights = torch.tensor([2.0, 0.0, 0.5, 1.0, -0.01], dtype=scores.dtype)
+    return softly.logsumexp(scores, weights=weights, where=where, temperature=temperature, return_sign=True)[0]
+
+
+FUNCTIONS: dict[str, Function] = {
+    "softmax": _over_rows(softly.softmax),
+    "log_softmax": _over_rows(softly.log_softmax),
+    "logsumexp": _over_rows(softly.logsumexp),
+    "weighted logsumexp": _weighted,
+    "sparsemax": _over_rows(softly.sparsemax),
+    **{f"entmax at {alpha}": _over_rows(softly.entmax, alpha=alpha) for alpha in ALPHAS},
+    "sigmoid": _elementwise(softly.sigmoid),
+    "log_sigmoid": _elementwise(softly.log_sigmoid),
+    "segment_softmax": _segmented(softly.segment_softmax),
+    "segment_log_softmax": _segmented(softly.segment_log_softmax),
+    "segment_logsumexp": _segmented(softly.segment_logsumexp),
+    **{f"segment_entmax at {alpha}": _segmented(softly.segment_entmax, alpha=alpha) for alpha in ALPHAS[1:]},
+}
+
+MASKS: dict[str, list[list[int]] | None] = {
+    "no mask": None,
+    "everything possible": [[1] * 5] * 3,
+    "some": [[1, 0, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 1, 0]],
+    "one possible": [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 1]],
+    "a row with nothing possible": [[1, 1, 0, 1, 1], [0] * 5, [1, 0, 1, 1, 1]],
+    "nothing possible": [[0] * 5] * 3,
+}
+
+
+def mask(pattern: str) -> Any:
+    """A pattern as a tensor, or None."""
+    rows = MASKS[pattern]
+    return None if rows is None else torch.tensor(rows, dtype=torch.bool)
+
+
+@functools.cache
+def _scores() -> list[list[float]]:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(3, 5, generator=generator, dtype=torch.float64).tolist()  # type: ignore[no-any-return]
+
+
+def scores(dtype: Any = None) -> Any:
+    """Scores (3, 5) at which no entry of a sparse map is near the end of its support."""
+    return torch.tensor(_scores(), dtype=dtype or torch.float64)
+
+
+def finite(result: Any) -> Any:
+    """0 where a result is infinite: differences of infinities are none."""
+    return torch.where(torch.isfinite(result), result, 0.0)
