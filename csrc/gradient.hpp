@@ -27,12 +27,31 @@ INLINE void store_over_temperature(T* out, int count, Doubles* wide, double temp
     store_counted(out, count, v);
 }
 
+// Doubles hold sums of floats; sums of doubles keep their rounding errors.
+template <class T>
+struct Accumulator;
+template <>
+struct Accumulator<float> {
+    using type = Doubles;
+};
+template <>
+struct Accumulator<double> {
+    using type = Pair<double>;
+};
+INLINE void accumulate(Doubles& sum, Doubles added) { sum += added; }
+INLINE void accumulate(Pair<double>& sum, Doubles added) {
+    const Pair<double> next = two_sum(sum.hi, added);
+    sum = {next.hi, sum.lo + next.lo};
+}
+INLINE Pair<double> as_pair(Doubles sum) { return {sum, Doubles{}}; }
+INLINE Pair<double> as_pair(const Pair<double>& sum) { return sum; }
+
 // v is measured from its value at the largest p: where that p rounds to 1, its entry is minus the sum of the others.
 // What p excludes never matters, infinite or NaN as v may be there. weight(p, offset, half) is q.
 template <class T, class Weight>
 INLINE void product_of_row(const T* p, const T* v, T* out, long n, T largest, double temperature, Weight weight) {
     const double pivot = (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];
-    Pair<double> sum[2][parts<double>] = {};  // of q and of q (v - pivot)
+    typename Accumulator<T>::type sum[2][parts<double>] = {};  // of q and of q (v - pivot)
     const auto term = [&](Doubles q, Doubles d) { return q == 0.0 ? Doubles{} : q * d; };
     for_each_vector<T>(n, [&](int part, long offset, int count) {
         const Vector<T> narrow_p = load_or_zero(p + offset, count), narrow_v = load_or_zero(v + offset, count);
@@ -40,19 +59,11 @@ INLINE void product_of_row(const T* p, const T* v, T* out, long n, T largest, do
         for (int half = 0; half < halves<T>; ++half) {
             const int at = part * halves<T> + half;
             const Doubles q = weight(widened(narrow_p, half), offset + half * lanes<double>);
-            const Doubles added[2] = {q, term(q, widened(narrow_v, half) - pivot)};
-#pragma GCC unroll 2
-            for (int s = 0; s < 2; ++s) {
-                if constexpr (sizeof(T) == 4) {
-                    sum[s][at].hi += added[s];
-                } else {
-                    const Pair<double> next = two_sum(sum[s][at].hi, added[s]);
-                    sum[s][at] = {next.hi, sum[s][at].lo + next.lo};
-                }
-            }
+            accumulate(sum[0][at], q);
+            accumulate(sum[1][at], term(q, widened(narrow_v, half) - pivot));
         }
     });
-    const Pair<double> total = combined(sum[0]), of_v = combined(sum[1]);
+    const Pair<double> total = as_pair(combined(sum[0])), of_v = as_pair(combined(sum[1]));
     const double mean = (of_v.hi[0] + of_v.lo[0]) / (total.hi[0] + total.lo[0]);
     for_each_vector<T>(n, [&](int, long offset, int count) {
         const Vector<T> narrow_p = load_or_zero(p + offset, count), narrow_v = load_or_zero(v + offset, count);
@@ -106,18 +117,17 @@ void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double
     if (kind_of_row(log_p, n, largest) == RowKind::not_a_number) return fill(out, n, T(__builtin_nan("")));
     if (largest == -T(__builtin_inf()) || is_limit(temperature)) return fill(out, n, T(0));
     const long leader = first_of(log_p, n, [&](Vector<T> x) { return x == largest; });
-    Pair<double> sum[parts<double>] = {};
+    typename Accumulator<T>::type sum[parts<double>] = {};
+    Bits<T> lane;
+    for (int i = 0; i < lanes<T>; ++i) lane[i] = (Int<T>)i;
     for_each_vector<T>(n, [&](int part, long offset, int count) {
         Vector<T> narrow_v = load_or_zero(v + offset, count);
-        if (leader >= offset && leader < offset + count) narrow_v[leader - offset] = 0;
+        narrow_v = (Vector<T>)((Bits<T>)narrow_v & ~(Bits<T>)(lane == (Int<T>)(leader - offset)));
 #pragma GCC unroll 2
-        for (int half = 0; half < halves<T>; ++half) {
-            Pair<double>& s = sum[part * halves<T> + half];
-            const Pair<double> next = two_sum(s.hi, widened(narrow_v, half));
-            s = {next.hi, s.lo + next.lo};
-        }
+        for (int half = 0; half < halves<T>; ++half)
+            accumulate(sum[part * halves<T> + half], widened(narrow_v, half));
     });
-    const Pair<double> rest_of_v = combined(sum);
+    const Pair<double> rest_of_v = as_pair(combined(sum));
     const double first = (double)v[leader], others = rest_of_v.hi[0] + rest_of_v.lo[0];
     const Pair<double> all = two_sum(rest_of_v.hi, broadcast(first));  // may cancel
     const double total = all.hi[0] + (all.lo[0] + rest_of_v.lo[0]);

@@ -44,14 +44,14 @@ def constant_groups(operation: str, scores: Tensor, result: Tensor, offsets: Ten
     """Where, with a last axis, the largest score is infinite; None if it is known to be so nowhere."""
     if not scores.shape[-1]:
         return None
-    groups = groups_of(scores, 1.0, offsets)
     if _kernels.core is not None and (lent := memory.lend(scores.contiguous(), result, offsets)) is not None:
         nothing = -math.inf if operation == "log_softmax" else 0.0
-        found = _kernels.core.constant_rows(
-            lent[0], 1.0, EMPTY_CODES["zero"], None, lent[2], nothing, lent[0].ndim - 1, lent[1]
-        )
-        return groups.spread(torch.from_numpy(found) != 0) if found.any() else None
-    return torch.isinf(groups.largest(scores))
+        arguments = EMPTY_CODES["zero"], None, lent[2], nothing, lent[0].ndim - 1, lent[1]
+        found = _kernels.core.constant_rows(lent[0], 1.0, *arguments)
+        if not found.any():
+            return None
+        return groups_of(scores, 1.0, offsets).spread(torch.from_numpy(found) != 0)
+    return torch.isinf(groups_of(scores, 1.0, offsets).largest(scores))
 
 
 @dataclass(slots=True)

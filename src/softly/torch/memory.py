@@ -20,21 +20,21 @@ def lend(scores: Array, *others: Any, out: Array | None = None) -> list[Any] | N
 
     Integers become the default float and bfloat16, which NumPy lacks, float32.
     """
-    if out is not None or _kernels.core is None:
+    if out is not None or _kernels.core is None or not _is_open():
         return None
-    lent = []
+    records, lent = torch.is_grad_enabled(), []
     for position, value in enumerate((scores, *others)):
         if isinstance(value, torch.Tensor):
-            if not is_plain(value):
+            if not value.is_cpu or (records and value.requires_grad):
                 return None
             if position == 0 and not (value.is_floating_point() or value.is_complex()):
                 value = value.to(torch.get_default_dtype())
             try:
-                value = value.detach()
-                value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-            except RuntimeError:  # inside vmap or another transform a tensor has no memory
+                lent.append((value.float() if value.dtype == torch.bfloat16 else value).detach().numpy())
+            except (RuntimeError, TypeError):  # of a transform, sparse, or conjugated
                 return None
-        lent.append(value)
+        else:
+            lent.append(value)
     return lent
 
 
@@ -47,14 +47,10 @@ def take_back(result: Any, scores: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.dtype == wanted else tensor.to(wanted)
 
 
-def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is nothing but numbers in this process's memory, now."""
+def _is_open() -> bool:
+    """Whether nobody must see every operation: no compiler, no mode, no forward derivative."""
     return (
         not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()  # of modes that look at every operation
-        and tensor.device.type == "cpu"
-        and tensor.layout == torch.strided
-        and not (tensor.requires_grad and torch.is_grad_enabled())
-        and not tensor.is_conj()
         and torch.autograd.forward_ad._current_level < 0
+        and not torch._C._len_torch_dispatch_stack()
     )
