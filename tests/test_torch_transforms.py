@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch", exc_type=ImportError)
 
 from torch_cases import FUNCTIONS, Function, finite, mask, scores  # noqa: E402
 
+import softly.torch  # noqa: E402
+
 pytestmark = [
     pytest.mark.skipif(semantics.FORCED, reason="told for the default target"),
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
@@ -72,6 +74,14 @@ def test_exported_with_any_number_of_rows() -> None:
     for found, expected in zip(program.module()(z, z > 0), Model()(z, z > 0), strict=True):
         assert torch.equal(found, expected)
     assert "softly.map" in str(program.graph)
+
+
+def test_importing_softly_torch_makes_the_operators_known() -> None:
+    """An exported program may be loaded before any function was called."""
+    known = "print(hasattr(torch.ops.softly, 'map'), hasattr(torch.ops.softly, 'signed_sum'))"
+    for imported, expected in (("softly.torch", "True True"), ("softly", "False False")):
+        done = semantics.python("-c", f"import torch, {imported}; {known}")
+        assert done.stdout.strip() == expected, done.stderr
 
 
 @pytest.mark.parametrize("operation", ["softmax", "log_softmax", "logsumexp", "entmax", "sigmoid", "log_sigmoid"])

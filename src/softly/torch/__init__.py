@@ -1,8 +1,11 @@
 """softly for PyTorch: modules that hold a state, and attention for transformers.
 
-The functions of `softly` take tensors as they are, derivatives and all; what stands here imports torch.
+The functions of `softly` take tensors as they are, derivatives and all; what stands here imports torch. Programs that
+torch.export saved need `import softly.torch` where they are loaded: it makes softly's operators known to torch.
 """
 
+from softly.torch import operators as operators
+from softly.torch import signed_sums as signed_sums
 from softly.torch.attention import register_attention as register_attention
 from softly.torch.mixture import ChoiceMixture as ChoiceMixture
 from softly.torch.mixture import PrunedMixture as PrunedMixture
