@@ -25,7 +25,10 @@ HALVES = (torch.float16, torch.bfloat16)
 INF, NAN = float("inf"), float("nan")
 
 every = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
-masks = pytest.mark.parametrize("pattern", MASKS)
+_IN_SLOW_TESTS = ("everything possible", "one possible", "nothing possible")
+masks = pytest.mark.parametrize(
+    "pattern", [pytest.param(name, marks=[pytest.mark.slow] * (name in _IN_SLOW_TESTS)) for name in MASKS]
+)
 
 
 # ---------------------------------------------------------------- against differences

@@ -1,0 +1,43 @@
+// Runs one kernel so many times on the same scores, for instructions.py to count: operation dtype rows columns alpha times.
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "../csrc/kernels.hpp"
+
+using namespace softly;
+
+template <class T>
+void run(RowsKernel kernel, long rows, long columns, double alpha, long times) {
+    std::vector<T> scores(rows * columns), out(rows * columns);
+    unsigned state = 1;
+    for (T& z : scores) {  // a sum of uniform numbers, nearly normal
+        double sum = -6;
+        for (int i = 0; i < 12; ++i) sum += (state = state * 1664525u + 1013904223u) * 0x1p-32;
+        z = T(sum);
+    }
+    const double temperature = 1;
+    Rows task{};
+    task.scores = scores.data();
+    task.out = out.data();
+    task.rows = rows;
+    task.columns = task.longest = columns;
+    task.temperature = &temperature;
+    task.alpha = alpha;
+    task.inner = 1;
+    std::vector<double> scratch(sparse_scratch(columns));
+    for (long i = 0; i < times; ++i) kernel(task, 0, rows, scratch.data());
+}
+
+int main(int, char** argument) {
+    const Kernels* kernels = select_target("avx2");
+    const char* operation = argument[1];
+    const int is_double = std::strcmp(argument[2], "float64") == 0;
+    const RowsKernel kernel = (std::strcmp(operation, "softmax") == 0       ? kernels->softmax
+                               : std::strcmp(operation, "log_softmax") == 0 ? kernels->log_softmax
+                               : std::strcmp(operation, "logsumexp") == 0   ? kernels->logsumexp
+                               : std::strcmp(operation, "sigmoid") == 0     ? kernels->sigmoid
+                                                                            : kernels->entmax)[is_double];
+    const long rows = std::atol(argument[3]), columns = std::atol(argument[4]), times = std::atol(argument[6]);
+    (is_double ? run<double> : run<float>)(kernel, rows, columns, std::atof(argument[5]), times);
+}

@@ -1,0 +1,78 @@
+"""Counts the instructions of the kernels (AVX2) by callgrind: what a change costs, without trusting a clock.
+
+Needs valgrind and a C++ compiler. Prints a line for each case and writes instructions.json, which `make slow` compares;
+counts of another compiler differ.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RECORD = HERE / "instructions.json"
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-tree-slp-vectorize", "-fno-math-errno", "-fno-trapping-math")
+SHAPES = ((4096, 10), (256, 64), (16, 1000))
+MAPS = [(name, dtype) for name in ("softmax", "log_softmax", "logsumexp") for dtype in ("float32", "float64")]
+CASES = [
+    *((*kernel, *shape, 1.0) for kernel in MAPS for shape in SHAPES),
+    *(("entmax", "float32", *shape, alpha) for alpha in (1.5, 2.0) for shape in SHAPES),
+    ("sigmoid", "float32", 16, 1000, 1.0),
+]
+
+
+def compiler() -> str:
+    """The C++ compiler's first line about itself."""
+    return subprocess.run(["c++", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def flags_of_the_build() -> set[str]:
+    """What CMakeLists.txt passes, to be told if FLAGS lag behind."""
+    return set(re.findall(r"-[fO][\w=-]+", (HERE.parent / "CMakeLists.txt").read_text()))
+
+
+def _count(program: Path, case: tuple[Any, ...], times: int) -> int:
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program, *map(str, (*case, times))]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    found = re.search(r"Collected : (\d+)", printed)
+    assert found, printed
+    return int(found[1])
+
+
+def counts() -> dict[str, float]:
+    """Instructions of each case, per entry of its scores."""
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(2) as pool:
+        program = Path(directory) / "instructions"
+        sources = [HERE / "instructions.cpp", *(HERE.parent / "csrc" / f"{name}.cpp" for name in _SOURCES)]
+        subprocess.run(["c++", *FLAGS, "-w", *sources, "-o", program], check=True)
+
+        def of(case: tuple[Any, ...]) -> float:
+            return (_count(program, case, 3) - _count(program, case, 1)) / (2 * case[2] * case[3])
+
+        return dict(zip(map(_title, CASES), (round(n, 2) for n in pool.map(of, CASES)), strict=True))
+
+
+def _title(case: tuple[Any, ...]) -> str:
+    operation, dtype, rows, columns, alpha = case
+    return f"{operation} {dtype} {rows} x {columns}" + f", alpha {alpha}" * (alpha != 1)
+
+
+_SOURCES = ("dispatch", "target_baseline", "target_avx2", "target_avx512")
+
+
+def main() -> None:
+    """Count, print and record."""
+    found = counts()
+    width = max(map(len, found))
+    for name, count in found.items():
+        print(f"{name:{width}} {count:8.2f}")
+    RECORD.write_text(json.dumps({"compiler": compiler(), "per_entry": found}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
