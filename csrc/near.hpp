@@ -90,7 +90,14 @@ INLINE Pair<double> near_sum(const Exp& exponential, const T* scores, long n, Vi
     return total;
 }
 
-INLINE Pair<double> reciprocal(const Pair<double>& sum) {
+// lo less than the last place of hi. Of many entries far below the leader most is in what a sum lost.
+INLINE Pair<double> normalised(const Pair<double>& sum) {
+    const Doubles hi = sum.hi + sum.lo;
+    return {hi, (sum.hi - hi) + sum.lo};
+}
+
+INLINE Pair<double> reciprocal(const Pair<double>& of) {
+    const Pair<double> sum = normalised(of);
     const Doubles r = 1.0 / sum.hi;
     const Doubles product = r * sum.hi;
     return {r, (((1.0 - product) - product_error(r, sum.hi, product)) - sum.lo * r) * r};
@@ -117,8 +124,9 @@ INLINE bool softmax_near(const T* scores, T* out, long n, T largest, double temp
 
 // A sum of exponentials to one of exp((z - max)/T), at least 1: without the scale and the factor of NearExp.
 template <class T>
-INLINE Pair<double> beside_leader(const Pair<double>& sum) {
+INLINE Pair<double> beside_leader(const Pair<double>& of) {
     constexpr double factor = NearExp<T>::leader, unscale = (double)Exp<T>::unscale;
+    const Pair<double> sum = normalised(of);
     const Doubles hi = sum.hi * unscale, lo = sum.lo * unscale;
     if constexpr (factor == 1) return {hi, lo};
     const Doubles quotient = hi / factor, product = quotient * factor;
