@@ -5,6 +5,7 @@ What comes of them is `Rows` (softly._rows) or `Segments` (softly._segments).
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Sequence
@@ -160,14 +161,30 @@ def _as_float(number: Any) -> float:
         return math.inf if number > 0 else -math.inf
 
 
-def check_alpha(alpha: Any) -> float:
-    """The family's number; ValueError below 1 or for NaN."""
+def check_alpha(alpha: Any) -> Any:
+    """The family's number, a float or a JAX scalar; ValueError below 1 or for NaN, where it can be read."""
+    if jax_of(alpha) is not None:
+        if alpha.ndim or not array_namespace(alpha).isdtype(alpha.dtype, ("integral", "real floating")):
+            raise InputError(
+                f"alpha is an array of shape {alpha.shape} and dtype {alpha.dtype}: pass one real number, or jax.vmap"
+            )
+        if is_readable(alpha):
+            check_alpha(alpha.item())
+        return alpha
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.floating | np.integer):
         raise TypeError(f"alpha must be a number, got {type(alpha).__name__}")
     value = _as_float(alpha)
     if not value >= 1:
         raise InputError(f"alpha={value} is not in the family: it must be >= 1 (1 is softmax, 2 sparsemax)")
     return value
+
+
+def jax_of(*values: Any) -> Any:
+    """softly.jax if one of the values is a JAX array or tracer, else None; nothing is imported that is not yet."""
+    jax = sys.modules.get("jax")
+    if jax is None or not any(isinstance(value, jax.Array) for value in values):
+        return None
+    return importlib.import_module("softly.jax")
 
 
 def is_readable(array: Array) -> bool:

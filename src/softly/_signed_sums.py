@@ -16,7 +16,7 @@ import numpy as np
 from array_api_compat import device
 
 from softly import _torch_cpu
-from softly._arrays import Array, Axis, Empty, as_array, as_mask, beside, in_shape_of
+from softly._arrays import Array, Axis, Empty, as_array, as_mask, beside, in_shape_of, jax_of
 from softly._errors import InputError
 from softly._expressions import fill_empty, shifted, temperature_of
 from softly._rows import Rows, as_rows
@@ -40,9 +40,30 @@ def signed_logsumexp(
     keepdims: bool,
 ) -> Array | tuple[Array, Array]:
     """`softly.logsumexp` with weights, return_sign or complex scores."""
+    if (jax := jax_of(scores, temperature, where, weights)) is not None:
+        found = jax.signed_logsumexp(scores, axis, temperature, where, empty, out, weights, return_sign, keepdims)
+        return tuple(found) if return_sign else found[0]
     given = scores
     if (lent := _torch_cpu.lend(scores, temperature, where, weights, out=out)) is not None:
         scores, temperature, where, weights = lent
+    found = results(scores, axis, temperature, where, empty, out, weights, return_sign, keepdims)
+    if lent is not None:
+        found = [_torch_cpu.take_back(result, given) for result in found]
+    return (found[0], found[1]) if return_sign else found[0]
+
+
+def results(
+    scores: Array,
+    axis: Axis,
+    temperature: Any,
+    where: Array | None,
+    empty: Empty,
+    out: Array | None,
+    weights: Array | None,
+    return_sign: bool,
+    keepdims: bool,
+) -> list[Array]:
+    """log |S|, and the sign of S with `return_sign`; without, log S where it is positive or complex."""
     with np.errstate(all="ignore"):
         xp, scores = as_array(scores, "scores")
         has_phase = is_complex_array(scores)
@@ -64,15 +85,12 @@ def signed_logsumexp(
             factors = xp.where(endless, xp.sign(factors), factors)
         size, sign = _log_and_sign(rows, factors)
         if is_complex:
-            results = _complex_results(rows, rows.arrange(scores), weights, size, sign, return_sign)
+            found = _complex_results(rows, rows.arrange(scores), weights, size, sign, return_sign)
         elif return_sign:
-            results = [size, sign]
+            found = [size, sign]
         else:
-            results = [xp.where(sign < 0, xp.full_like(size, math.nan), size)]
-        results = [_restored(rows, result[..., 0]) for result in results]
-    if lent is not None:
-        results = [_torch_cpu.take_back(result, given) for result in results]
-    return (results[0], results[1]) if return_sign else results[0]
+            found = [xp.where(sign < 0, xp.full_like(size, math.nan), size)]
+        return [_restored(rows, result[..., 0]) for result in found]
 
 
 def _restored(rows: Rows, result: Array) -> Array:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from softly import _expressions, _kernels, _torch_cpu
-from softly._arrays import EMPTY_CODES, Array, Axis, Empty, check_alpha
+from softly._arrays import EMPTY_CODES, Array, Axis, Empty, check_alpha, jax_of
 from softly._rows import Rows, as_rows
 from softly._signed_sums import is_complex_array, signed_logsumexp
 
@@ -162,7 +162,9 @@ def entmax(
     array([0.8307, 0.1693, 0.    ])
     """
     alpha = check_alpha(alpha)
-    if alpha == 1:
+    if (jax := jax_of(alpha)) is not None:
+        scores = jax.asarray(scores)
+    elif alpha == 1:
         return softmax(scores, axis, temperature=temperature, where=where, empty=empty, out=out)
     return _apply(
         "entmax", lambda rows: _expressions.entmax(rows, alpha), scores, axis, temperature, where, empty, out,
@@ -224,6 +226,10 @@ def _apply(
         if kernel is not None:
             result = kernel(scores, temperature, EMPTY_CODES[empty], out, None, alpha)
             return result if result.ndim else result[()]
+    if (jax := jax_of(scores, temperature, where)) is not None:
+        return jax.apply(
+            operation, scores, axis, temperature, where, empty, out, alpha=alpha, reduces=reduces, keepdims=keepdims
+        )
     given = scores
     if (lent := _torch_cpu.lend(scores, temperature, where, out=out)) is not None:
         scores, temperature, where = lent

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from softly import _expressions, _kernels, _torch_cpu
-from softly._arrays import Array, Empty, check_alpha
+from softly._arrays import Array, Empty, check_alpha, jax_of
 from softly._segments import Segments, as_segments
 
 
@@ -119,7 +119,9 @@ def segment_entmax(
     array([0.75, 0.25, 1.  ])
     """
     alpha = check_alpha(alpha)
-    if alpha == 1:
+    if (jax := jax_of(alpha)) is not None:
+        scores = jax.asarray(scores)
+    elif alpha == 1:
         return segment_softmax(
             scores, offsets=offsets, index=index, num_segments=num_segments,
             temperature=temperature, where=where, empty=empty, out=out,
@@ -143,13 +145,21 @@ def _apply(
     out: Array | None,
     *,
     alpha: float = 1.0,
-    **options: Any,
+    reduces: bool = False,
+    half_in: str = "float32",
 ) -> Array:
     """Checks, kernel or expression, the caller's order."""
+    if (jax := jax_of(scores, offsets, index, temperature, where)) is not None:
+        return jax.apply_segments(
+            operation, scores, offsets, index, num_segments, temperature, where, empty, out,
+            alpha=alpha, reduces=reduces,
+        )  # fmt: skip
     given = scores
     if (lent := _torch_cpu.lend(scores, offsets, index, temperature, where, out=out)) is not None:
         scores, offsets, index, temperature, where = lent
     with np.errstate(all="ignore"):
-        segments = as_segments(scores, offsets, index, num_segments, temperature, where, empty, out, **options)
+        segments = as_segments(
+            scores, offsets, index, num_segments, temperature, where, empty, out, reduces=reduces, half_in=half_in
+        )
         result = segments.restore(_kernels.run(operation, segments, expression, alpha))
     return result if lent is None else _torch_cpu.take_back(result, given)
