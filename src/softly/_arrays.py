@@ -142,7 +142,7 @@ def check_temperature(temperature: Any, xp: ModuleType, scores: Array, batch: tu
     else:
         array = xp.astype(beside(xp, array, "temperature", scores), scores.dtype, copy=False)
     if not is_readable(array):
-        array = xp.where(array >= 0, array, xp.full_like(array, math.nan))
+        array = xp.where(array >= 0, xp.abs(array), xp.full_like(array, math.nan))  # compilers drop a + 0.0
     elif bool(xp.any(~(array >= 0))):
         bad = float(xp.reshape(array, (-1,))[xp.argmax(xp.astype(xp.reshape(~(array >= 0), (-1,)), xp.int32))])
         raise InputError(f"temperature contains {bad}: every temperature must be >= 0 (0 and inf are limits)")

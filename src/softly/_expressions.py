@@ -63,11 +63,12 @@ def entmax(groups: Groups, alpha: float) -> Array:
         p, _ = ratio_to_leader(groups, x, log_leader(groups, x, alpha - 1), alpha - 1)
     else:
         p = entmax_by_last(groups, x, alpha - 1)
-    return normalised(groups, p)
+    return normalised(groups, x, p)
 
 
-def normalised(groups: Groups, p: Array) -> Array:
-    """The probabilities that are in proportion to p, with the groups filled where nothing is possible."""
+def normalised(groups: Groups, x: Array, p: Array) -> Array:
+    """The probabilities in proportion to p, NaN in groups where x is, with groups filled where nothing is possible."""
+    p = groups.xp.where(groups.xp.isnan(x), x, p)
     p = p / groups.largest(p)  # first, so that k ties and no others get 1/k to the bit
     return fill_empty(groups, p / groups.total(p), 0.0, 1 / groups.size)
 
@@ -111,7 +112,7 @@ def shifted(groups: Groups) -> tuple[Array, Array]:
     leader = xp.zeros_like(z) if isinstance(groups.temperature, float) else _nan_unless(xp, t >= 0, xp.zeros_like(z))
     x = xp.where(z == top, leader, _gap(groups, z, top))
     quotient = xp.where(top == 0, xp.zeros_like(top), top / t)
-    return x, xp.where(top == math.inf, top, quotient)
+    return x, xp.where(xp.abs(top) == math.inf, top, quotient)
 
 
 def _nan_unless(xp: Any, condition: Array, x: Array) -> Array:
@@ -262,8 +263,11 @@ def _until_still(groups: Groups, step: Callable[..., tuple[tuple[Array, ...], Ar
 
 
 def fill_empty(groups: Groups, result: Array, zero: float, uniform: Array | float) -> Array:
-    """What a group with nothing possible gives, as `empty` says."""
+    """What a group with nothing possible gives, as `empty` says.
+
+    The result tells which groups hold a NaN: the largest score may be -inf beside one, as XLA's is in large arrays.
+    """
     xp = groups.xp
     value = {"zero": zero, "raise": zero, "nan": math.nan, "uniform": uniform}[groups.empty]
-    nothing = groups.largest(groups.scores) == -math.inf
+    nothing = (groups.largest(groups.scores) == -math.inf) & ~xp.isnan(result)
     return xp.where(nothing, value + xp.zeros_like(result), result)

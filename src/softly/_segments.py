@@ -144,7 +144,7 @@ def as_segments(
     shape = tuple(scores.shape)
     if not shape:
         raise InputError("scores is a single number: segments need an axis of entries, such as [1.0, 2.0]")
-    order, bounds, ids, count = _group(xp, scores, offsets, index, num_segments, kind.sorts)
+    order, bounds, ids, count = group(xp, scores, offsets, index, num_segments, kind.sorts)
     arranged = _first_axis_last(xp, hide(xp, scores, where))
     if order is not None:
         arranged = xp.take(arranged, order, axis=-1)
@@ -161,7 +161,7 @@ def as_segments(
     return segments
 
 
-def _group(
+def group(
     xp: ModuleType, scores: Array, offsets: Array | None, index: Array | None, num_segments: int | None, sorts: bool
 ) -> tuple[Array | None, Array | None, Array | None, int]:
     """The order that brings segments together (None: they stand so), the bounds between them, and how many there are.

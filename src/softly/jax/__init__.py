@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from softly._arrays import Array, Axis, Empty
+import numpy as np
+
+from softly._arrays import Array, Axis, Empty, jax_of
 from softly._rows import as_rows
-from softly._segments import as_segments
+from softly._segments import as_segments, group
 from softly.jax.maps import asarray, run
 from softly.jax.maps import until_still as until_still
 from softly.jax.segments import SegmentsInAnyOrder
@@ -50,8 +52,12 @@ def apply_segments(
     reduces: bool,
 ) -> Array:
     """A map of `softly.segments`."""
+    scores = asarray(scores)
+    if scores.ndim and jax_of(offsets, index) is None:  # not to be traced: values are checked, segments counted
+        _, offsets, index, count = group(np, scores, offsets, index, num_segments, sorts=False)
+        num_segments = None if index is None else count
     segments = as_segments(
-        asarray(scores), offsets, index, num_segments, temperature, where, empty, out,
+        scores, offsets, index, num_segments, temperature, where, empty, out,
         reduces=reduces, kind=SegmentsInAnyOrder,
     )  # fmt: skip
     return segments.restore(run(operation, segments, alpha))

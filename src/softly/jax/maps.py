@@ -82,7 +82,7 @@ def _entmax(groups: Groups, delta: Any) -> Array:
 
     p = jax.lax.cond(delta > 1, lambda: _expressions.entmax_by_last(groups, x, above), of_leader)
     p = jnp.where(delta == math.inf, _expressions.leaders_at_any_temperature(groups, x), p)
-    return _expressions.normalised(groups, jnp.where(delta >= 0, p, math.nan))
+    return _expressions.normalised(groups, x, jnp.where(delta >= 0, p, math.nan))
 
 
 # ---------------------------------------------------------------- derivatives
@@ -104,7 +104,7 @@ def _map_jvp(operation: str, alpha: float | None, primals: Any, tangents: Any) -
     if operation == "softmax":
         return result, _jacobian(groups, p, p, dx)
     if operation == "log_softmax":
-        return result, _d_log_softmax(groups, p, dx)
+        return result, _d_log_softmax(groups, p, jnp.where(pivot == math.inf, 0, dx))
     if operation == "logsumexp":
         return result, groups.sum(p * dx)
     if operation == "entmax":
@@ -128,7 +128,7 @@ def _d_quotient(groups: Groups, d_groups: Groups, pivot: Any) -> Array:
     """dx = (dz - (x - pivot / T) dT) / T, 0 for infinite scores and at the limits of T."""
     z, t = groups.scores, _expressions.temperature_of(groups)
     rate = inverse(t)
-    finite = jnp.abs(z) < math.inf
+    finite = jnp.abs(z) != math.inf  # or NaN, which must be seen
     dz, dt = moved(d_groups.scores), moved(d_groups.temperature)
     change = jnp.zeros_like(z) if dz is None else dz
     if dt is not None and not isinstance(groups.temperature, float):
@@ -150,7 +150,7 @@ def _jacobian(groups: Groups, q: Array, share: Array, v: Array) -> Array:
 def _d_log_softmax(groups: Groups, log_p: Array, v: Array) -> Array:
     p = jnp.exp(log_p)
     v = v - groups.total(jnp.where(p > 0.5, v, 0))
-    return jnp.where(log_p == -math.inf, 0, v - groups.total(p * v))
+    return v - groups.total(p * v)
 
 
 def _d_entmax(groups: Groups, p: Array, v: Array, delta: Any, d_delta: Any) -> Array:

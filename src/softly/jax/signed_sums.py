@@ -51,7 +51,8 @@ def signed_logsumexp(
         axis if axis is None or isinstance(axis, int) else tuple(axis),
         None if varies else temperature, empty, return_sign, keepdims,
     )  # fmt: skip
-    found = _results(options, scores, jnp.asarray(temperature) if varies else None, where, weights)
+    call = _results if empty == "raise" else _compiled  # where rows must be looked at
+    found = call(options, scores, jnp.asarray(temperature) if varies else None, where, weights)
     return tuple(part.astype(dtype) for part in found) if is_half else found
 
 
@@ -63,6 +64,9 @@ def _results(options: _Options, scores: Array, temperature: Any, where: Any, wei
             scores, options.axis, t, where, options.empty, None, weights, options.return_sign, options.keepdims
         )
     )
+
+
+_compiled = jax.jit(_results, static_argnums=0)
 
 
 @partial(_results.defjvp, symbolic_zeros=True)
@@ -93,7 +97,7 @@ def _results_jvp(options: _Options, primals: Any, tangents: Any) -> tuple[tuple[
     change = w * dx if d_weights is None else w * dx + d_weights
     relative = jnp.sum(share * change, axis=axes, keepdims=options.keepdims)
     log = found[0].real
-    relative = jnp.where(jnp.isnan(log), math.nan, jnp.where(jnp.isinf(log), 0, relative))
+    relative = jnp.where(jnp.isinf(log), 0, relative) * jnp.where(jnp.isnan(log), math.nan, 1)
     if not options.return_sign:
         return found, (relative.astype(found[0].dtype),)
     turn = found[1] * 1j * relative.imag if jnp.iscomplexobj(relative) else jnp.zeros_like(found[1])
