@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -113,6 +116,11 @@ def hopeless(alpha: float = 1.25) -> list[Any]:
     return [z, t, where, alpha]
 
 
+def slow_but(*quick: str, of: Iterable[str]) -> list[Any]:
+    """Parameters of which only a few are not slow: XLA takes seconds for a program."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in of]
+
+
 # ---------------------------------------------------------------- derivatives
 
 
@@ -218,15 +226,14 @@ def test_the_derivative_in_alpha_is_mpmaths(alpha: float, derivatives: Any) -> N
         np.testing.assert_allclose(found[row], truth, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", slow_but("float64", of=("float32", "float64")))
 @pytest.mark.parametrize("row", GRADIENTS, ids=lambda row: row["name"])
 def test_gradients_of_the_table(row: dict[str, Any], dtype: str) -> None:
     """The gradients that the table of special values plans for every backend."""
     options = dict(row["options"])
     cotangent, at = semantics.fill(options.pop("cotangent")), options.pop("argument", "scores")
     function = getattr(softly, row["function"].removeprefix("gradient_of_"))
-    for dtype in row.get("dtypes", (dtype,)):
-        kind = semantics.to_dtype(dtype)
+    for kind in map(semantics.to_dtype, row.get("dtypes", (dtype,))):
         given = {k: jnp.asarray(semantics.fill(v)) if isinstance(v, list) else v for k, v in options.items()}
         given["scores"] = jnp.asarray(semantics.fill(row["input"], kind))
         moving = given.pop(at).astype(kind)
@@ -247,7 +254,7 @@ def test_the_hessian_is_the_closed_form() -> None:
     np.testing.assert_allclose(jax.jit(jax.jacfwd(partial(softly.softmax, temperature=t)))(z), closed, rtol=1e-13)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", slow_but("float16", of=("float16", "bfloat16")))
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid"])
 def test_gradients_in_half_precision_are_no_worse_than_jaxs(name: str, dtype: str) -> None:
     """Largest and mean error against JAX's own in float64."""
@@ -278,7 +285,7 @@ def listed_rows(name: str, dtype: str, most: int = 16) -> Iterator[tuple[semanti
                 yield from ((case, row) for row in semantics_rows.rows(case, name, dtype) if row.scores.size <= most)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", slow_but("float32", of=("float32", "float64")))
 @pytest.mark.parametrize("name", [*semantics.FUNCTIONS, *semantics.ELEMENTWISE])
 def test_the_table_in_one_program(name: str, dtype: str) -> None:
     """All its rows side by side under jit: impossible scores fill them up, temperatures and alphas are traced."""
@@ -305,9 +312,7 @@ def test_the_table_in_one_program(name: str, dtype: str) -> None:
             raise AssertionError(f"{case.name}: {row}") from failure
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "segment_entmax" else ()) for name in CALLS]
-)
+@pytest.mark.parametrize("name", slow_but("softmax", "entmax", "segment_softmax", of=CALLS))
 def test_jit_vmap_and_scan_give_what_numpy_does(name: str) -> None:
     """Of several sets of scores at once and in turn; the truth is the compiled core."""
     sets = [arguments(seed) for seed in range(3)]
@@ -322,7 +327,9 @@ def test_jit_vmap_and_scan_give_what_numpy_does(name: str) -> None:
             np.testing.assert_allclose(result, CALLS[name](*one), rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", [*semantics.FUNCTIONS, "signed logsumexp", "segments"])
+@pytest.mark.parametrize(
+    "name", slow_but("softmax", "sparsemax", "segments", of=(*semantics.FUNCTIONS, "signed logsumexp", "segments"))
+)
 def test_nan_stays_in_its_row_of_a_large_array(name: str) -> None:
     """XLA's maximum of many numbers drops NaN on the CPU."""
     z = np.random.default_rng(0).standard_normal((1000, 8))
@@ -406,3 +413,18 @@ def test_jax_is_imported_only_if_the_caller_has(caller: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == str({"NumPy": [], "JAX": ["jax", "softly.jax"]}[caller]), done.stderr
+
+
+# ---------------------------------------------------------------- documentation
+
+
+def test_the_examples_of_the_documentation_run() -> None:
+    page = Path(__file__).parent.parent / "docs" / "jax.md"
+    test = doctest.DocTestParser().get_doctest(
+        re.sub(r"^```.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE), {}, page.name, str(page), 0
+    )
+    said: list[str] = []
+    with jax.enable_x64(False), np.printoptions():
+        failed, tried = doctest.DocTestRunner().run(test, out=said.append)
+    assert tried > 10
+    assert not failed, "".join(said)
