@@ -95,6 +95,7 @@ CALLS: dict[str, Call] = {
     "segment_logsumexp": over_index("segment_logsumexp"),
     "segment_entmax": over_index("segment_entmax", takes_alpha=True),
 }
+QUICK = ("softmax", "log_softmax", "logsumexp", "logsumexp, weights", "sparsemax", "entmax", "segment_softmax")
 TAKE_ALPHA = ("entmax", "segment_entmax")
 
 
@@ -119,6 +120,15 @@ def hopeless(alpha: float = 1.25) -> list[Any]:
 def slow_but(*quick: str, of: Iterable[str]) -> list[Any]:
     """Parameters of which only a few are not slow: XLA takes seconds for a program."""
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in of]
+
+
+def quick_rows() -> list[Any]:
+    """The table's gradients; slow are those that the test of derivatives that are 0 is about too."""
+    again = "nothing possible", "behind a mask"
+    return [
+        pytest.param(row, id=row["name"], marks=pytest.mark.slow if row["name"].endswith(again) else ())
+        for row in GRADIENTS
+    ]
 
 
 # ---------------------------------------------------------------- derivatives
@@ -171,7 +181,7 @@ def finite(x: Any) -> Any:
     return np.where(np.isneginf(x), 0, x)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", slow_but(*QUICK, of=CALLS))
 def test_derivatives_are_finite_differences(name: str, derivatives: Any) -> None:
     """Forward, reverse, and forward over reverse; reverse is the transpose of forward."""
     program = derivatives(name)
@@ -196,7 +206,7 @@ def test_derivatives_are_finite_differences(name: str, derivatives: Any) -> None
             np.testing.assert_allclose(found, second, rtol=1e-5, atol=1e-6, err_msg=f"alpha {alpha}")
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if "sigmoid" not in name and "weights" not in name])
+@pytest.mark.parametrize("name", slow_but(*QUICK, of=[n for n in CALLS if "sigmoid" not in n and "weights" not in n]))
 def test_derivatives_are_0_where_nothing_can_change(name: str, derivatives: Any) -> None:
     """Rows with nothing possible, ties at +inf, the limits of T: 0, of both orders; behind a mask: never NaN."""
     z, t, where, alpha = hopeless()
@@ -227,7 +237,7 @@ def test_the_derivative_in_alpha_is_mpmaths(alpha: float, derivatives: Any) -> N
 
 
 @pytest.mark.parametrize("dtype", slow_but("float64", of=("float32", "float64")))
-@pytest.mark.parametrize("row", GRADIENTS, ids=lambda row: row["name"])
+@pytest.mark.parametrize("row", quick_rows())
 def test_gradients_of_the_table(row: dict[str, Any], dtype: str) -> None:
     """The gradients that the table of special values plans for every backend."""
     options = dict(row["options"])
@@ -237,8 +247,12 @@ def test_gradients_of_the_table(row: dict[str, Any], dtype: str) -> None:
         given = {k: jnp.asarray(semantics.fill(v)) if isinstance(v, list) else v for k, v in options.items()}
         given["scores"] = jnp.asarray(semantics.fill(row["input"], kind))
         moving = given.pop(at).astype(kind)
-        value, transpose = jax.vjp(lambda x, given=given: function(**{at: x}, **given), moving)
-        found = np.asarray(transpose(jnp.broadcast_to(cotangent, value.shape).astype(value.dtype))[0])
+
+        def gradient(x: Any, c: Any, given: dict[str, Any] = given) -> Any:
+            value, transpose = jax.vjp(lambda x: function(**{at: x}, **given), x)
+            return transpose(jnp.broadcast_to(c, value.shape).astype(value.dtype))[0]
+
+        found = np.asarray(jax.jit(gradient)(moving, cotangent))
         expected = semantics.fill(row["expected"], np.float64)
         assert found.dtype == kind
         semantics.compare(found, expected, row.get("ulp", 0), 0 if expected.ndim == 0 else np.abs(expected).max())
@@ -255,7 +269,9 @@ def test_the_hessian_is_the_closed_form() -> None:
 
 
 @pytest.mark.parametrize("dtype", slow_but("float16", of=("float16", "bfloat16")))
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid"])
+@pytest.mark.parametrize(
+    "name", slow_but("softmax", "log_softmax", of=("softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid"))
+)
 def test_gradients_in_half_precision_are_no_worse_than_jaxs(name: str, dtype: str) -> None:
     """Largest and mean error against JAX's own in float64."""
     rng = np.random.default_rng(0)
@@ -312,7 +328,7 @@ def test_the_table_in_one_program(name: str, dtype: str) -> None:
             raise AssertionError(f"{case.name}: {row}") from failure
 
 
-@pytest.mark.parametrize("name", slow_but("softmax", "entmax", "segment_softmax", of=CALLS))
+@pytest.mark.parametrize("name", slow_but("softmax", "segment_softmax", of=CALLS))
 def test_jit_vmap_and_scan_give_what_numpy_does(name: str) -> None:
     """Of several sets of scores at once and in turn; the truth is the compiled core."""
     sets = [arguments(seed) for seed in range(3)]
@@ -348,7 +364,9 @@ def test_nan_stays_in_its_row_of_a_large_array(name: str) -> None:
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-15), jax.jit(function)(z), function(z))
 
 
-@pytest.mark.parametrize("name", ["softmax", "sparsemax", "segment_softmax", "logsumexp, weights"])
+@pytest.mark.parametrize(
+    "name", slow_but("sparsemax", of=("softmax", "sparsemax", "segment_softmax", "logsumexp, weights"))
+)
 def test_eager_is_jit(name: str) -> None:
     z, t, where, alpha = arguments()
     eager = CALLS[name](jnp.asarray(z), t, where, alpha)

@@ -159,22 +159,20 @@ def _threshold(groups: Groups, x: Array, power: int) -> Array:
     pass it, and once no more entries leave the support they are the closed form's.
     """
     xp = groups.xp
-    s = xp.ones_like(groups.largest(x))
-    if power == 1:  # the first step in closed form: of many entries, 1 less almost 1 would lose all digits
-        inside = x > -1
-        s = (1 - groups.total(xp.where(inside, x, xp.zeros_like(x)))) / groups.total(xp.astype(inside, x.dtype))
 
     def newton(s: Array) -> tuple[tuple[Array], Array]:
-        u = xp.maximum(x + s, xp.zeros_like(x))
-        if power == 1:
-            step = (groups.total(u) - 1) / groups.total(xp.astype(u > 0, x.dtype))
+        if power == 1:  # the closed form for the support so far, all of whose terms have one sign
+            inside = x > -s
+            count = groups.total(xp.astype(inside, x.dtype))
+            lower = (1 - groups.total(xp.where(inside, x, xp.zeros_like(x)))) / count
         else:
+            u = xp.maximum(x + s, xp.zeros_like(x))
             square = groups.total(u * u)
-            step = (square - xp.sqrt(square)) / groups.total(u)
-        lower = xp.where(step > 0, s - step, s)
-        return (lower,), lower < s
+            lower = s - (square - xp.sqrt(square)) / groups.total(u)
+        moves = lower < s
+        return (xp.where(moves, lower, s),), moves
 
-    (s,) = _until_still(groups, newton, s)
+    (s,) = _until_still(groups, newton, xp.ones_like(groups.largest(x)))
     return xp.maximum(x + s, xp.zeros_like(x))
 
 
