@@ -91,13 +91,24 @@ def _torch(found: Contenders, shape: Shape, z: Any, out: Any, threads: int) -> N
 
 
 def _jax(found: Contenders, shape: Shape, z: Any, out: Any, threads: int) -> None:
+    """JAX's own maps, projections onto the simplex of libraries on JAX, and softly's maps on JAX arrays."""
     jax = optional("jax")
-    if jax is None or shape.operation not in _ONNX:
+    if jax is None:
         return
     jax.config.update("jax_enable_x64", True)
-    function = jax.jit(lambda x: getattr(jax.nn, shape.operation)(x, axis=shape.axis))
     array = jax.numpy.asarray(z)
-    found["jax"] = lambda: function(array).block_until_ready()
+
+    def add(who: str, function: Callable[..., Any]) -> None:
+        compiled = jax.jit(function)
+        found[who] = lambda: compiled(array).block_until_ready()
+
+    add("softly, jax", lambda x: getattr(softly, shape.operation)(x, shape.axis))
+    if shape.operation in _ONNX:
+        add("jax", lambda x: getattr(jax.nn, shape.operation)(x, axis=shape.axis))
+    if shape.operation == "sparsemax" and shape.axis == -1:
+        for name in ("jaxopt.projection", "optax.projections"):
+            if (module := optional(name)) is not None:
+                add(name.partition(".")[0], jax.vmap(module.projection_simplex))
 
 
 def _onnxruntime(found: Contenders, shape: Shape, z: Any, out: Any, threads: int) -> None:

@@ -19,7 +19,7 @@ import softly
 from softly import _kernels
 
 HERE = Path(__file__).parent
-OURS = ("softly", "softly, fresh", "softly, by index")
+OURS = ("softly", "softly, fresh", "softly, by index", "softly, jax")
 INTRODUCTION = """# Benchmarks
 
 {machine}. Written by `make bench`.

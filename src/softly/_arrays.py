@@ -5,6 +5,7 @@ What comes of them is `Rows` (softly._rows) or `Segments` (softly._segments).
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Sequence
@@ -171,7 +172,7 @@ def check_temperature(temperature: Any, xp: ModuleType, scores: Array, batch: tu
         if not xp.isdtype(array.dtype, "real floating"):
             array = xp.astype(array, scores.dtype)
     if not is_readable(array):
-        array = xp.where(array >= 0, array, xp.full_like(array, math.nan))
+        array = xp.where(array >= 0, xp.abs(array), xp.full_like(array, math.nan))  # compilers drop a + 0.0
     elif bool(xp.any(~(array >= 0))):
         array = array.detach() if is_tensor(array) else array
         bad = float(xp.reshape(array, (-1,))[xp.argmax(xp.astype(xp.reshape(~(array >= 0), (-1,)), xp.int32))])
@@ -192,10 +193,18 @@ def _as_float(number: Any) -> float:
 
 
 def check_alpha(alpha: Any, scores: Array) -> Any:
-    """The family's number as a float; ValueError below 1 or for NaN. With tensors a single tensor stays one."""
+    """The family's number as a float, one of torch or JAX as it is; ValueError below 1 or for NaN."""
     if is_tensor(alpha) and is_tensor(scores):
         if alpha.ndim:
             raise InputError(f"alpha has shape {tuple(alpha.shape)}: pass one number, or a tensor without axes")
+        return alpha
+    if jax_of(alpha) is not None:
+        if alpha.ndim or not array_namespace(alpha).isdtype(alpha.dtype, ("integral", "real floating")):
+            raise InputError(
+                f"alpha is an array of shape {alpha.shape} and dtype {alpha.dtype}: pass one real number, or jax.vmap"
+            )
+        if is_readable(alpha):
+            check_alpha(alpha.item(), scores)
         return alpha
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.floating | np.integer):
         raise TypeError(f"alpha must be a number, got {type(alpha).__name__}")
@@ -203,6 +212,14 @@ def check_alpha(alpha: Any, scores: Array) -> Any:
     if not value >= 1:
         raise InputError(f"alpha={value} is not in the family: it must be >= 1 (1 is softmax, 2 sparsemax)")
     return value
+
+
+def jax_of(*values: Any) -> Any:
+    """softly.jax if one of the values is a JAX array or tracer, else None; nothing is imported that is not yet."""
+    jax = sys.modules.get("jax")
+    if jax is None or not any(isinstance(value, jax.Array) for value in values):
+        return None
+    return importlib.import_module("softly.jax")
 
 
 def is_readable(array: Array) -> bool:

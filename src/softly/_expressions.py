@@ -7,8 +7,10 @@ holds the scores, the temperatures, and reductions within each group.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
-from softly._arrays import Array, device, is_readable
+from softly._arrays import Array, device, is_readable, jax_of
 from softly._rows import Rows
 from softly._segments import Segments
 
@@ -22,8 +24,8 @@ def softmax(groups: Groups) -> Array:
     if groups.scores.shape[-1] == 0:
         return groups.scores
     x, _ = shifted(groups)
-    e = groups.xp.exp(x)
-    return fill_empty(groups, e / groups.total(e), 0.0, 1 / groups.size)
+    e = groups.xp.exp(x)  # 1 throughout where nothing is possible
+    return e / fill_empty(groups, groups.total(e), math.inf, groups.size)
 
 
 def log_softmax(groups: Groups) -> Array:
@@ -50,18 +52,23 @@ def entmax(groups: Groups, alpha: float) -> Array:
         return groups.scores
     x, _ = shifted(groups)
     if alpha == math.inf:
-        p = _leaders_at_any_temperature(groups, x)
+        p = leaders_at_any_temperature(groups, x)
     elif alpha == 2:
         p = _threshold(groups, x, power=1)
     elif alpha == 1.5:
         p = _threshold(groups, x / 2, power=2) ** 2
     elif alpha < 2:
-        p, _ = _ratio_to_leader(groups, x, _leader(groups, x, alpha - 1), alpha - 1)
+        p, _ = ratio_to_leader(groups, x, log_leader(groups, x, alpha - 1), alpha - 1)
     else:
-        p = _entmax_by_last(groups, x, alpha - 1)
+        p = entmax_by_last(groups, x, alpha - 1)
+    return normalised(groups, x, p)
+
+
+def normalised(groups: Groups, x: Array, p: Array) -> Array:
+    """The probabilities in proportion to p, NaN in groups where x is, with groups filled where nothing is possible."""
+    p = groups.xp.where(groups.xp.isnan(x), x, p)
     p = p / groups.largest(p)  # first, so that k ties and no others get 1/k to the bit
-    p = p / groups.total(p)
-    return fill_empty(groups, p, 0.0, 1 / groups.size)
+    return fill_empty(groups, p / groups.total(p), 0.0, 1 / groups.size)
 
 
 def sigmoid(groups: Groups) -> Array:
@@ -96,13 +103,18 @@ def quotient(groups: Groups) -> Array:
 def shifted(groups: Groups) -> tuple[Array, Array]:
     """x = (z - max z) / T with every limit in place, and max z / T, both with a last axis.
 
-    Groups whose largest score is +inf become 0 at those and -inf elsewhere.
+    Groups whose largest score is +inf become 0 at those and -inf elsewhere, groups with nothing possible 0.
     """
-    xp, top = groups.xp, groups.largest(groups.scores)
-    finite_top = xp.where(xp.abs(top) == math.inf, xp.zeros_like(top), top)
-    x = _gap(groups, _scores_of_limit(groups), finite_top)
-    quotient = xp.where(top == 0, xp.zeros_like(top), top / temperature_of(groups))
-    return x, xp.where(top == math.inf, top, quotient)
+    xp, z, t = groups.xp, groups.scores, temperature_of(groups)
+    top = groups.largest(z)
+    leader = xp.zeros_like(z) if isinstance(groups.temperature, float) else _nan_unless(xp, t >= 0, xp.zeros_like(z))
+    x = xp.where(z == top, leader, _gap(groups, z, top))
+    quotient = xp.where(top == 0, xp.zeros_like(top), top / t)
+    return x, xp.where(xp.abs(top) == math.inf, top, quotient)
+
+
+def _nan_unless(xp: Any, condition: Array, x: Array) -> Array:
+    return xp.where(condition, x, xp.full_like(x, math.nan))
 
 
 def _scores_of_limit(groups: Groups) -> Array:
@@ -114,11 +126,13 @@ def _scores_of_limit(groups: Groups) -> Array:
 
 def _gap(groups: Groups, z: Array, pivot: Array) -> Array:
     """(z - pivot) / T; above T = 1 all are halved first, for a difference may overflow where the quotient does not."""
+    if isinstance(groups.temperature, float) and groups.temperature == 1:
+        return z - pivot
     xp, t = groups.xp, temperature_of(groups)
     scale = xp.where(t > 1, xp.full_like(t, 0.5), xp.ones_like(t))
     d = z * scale - pivot * scale
     gap = xp.where((d == 0) & (t >= 0), xp.zeros_like(d), d / (t * scale))  # a NaN temperature, unread, stays NaN
-    return xp.where(z == -math.inf, z, gap)
+    return xp.where(d == -math.inf, d, gap)
 
 
 def _log_of_sum(groups: Groups, x: Array) -> Array:
@@ -129,7 +143,7 @@ def _log_of_sum(groups: Groups, x: Array) -> Array:
     return xp.log1p(rest + (count - 1))
 
 
-def _leaders_at_any_temperature(groups: Groups, x: Array) -> Array:
+def leaders_at_any_temperature(groups: Groups, x: Array) -> Array:
     """1 for the largest scores, at T = inf for all possible ones; a finite T may be infinite in the scores' dtype."""
     xp, t, z = groups.xp, groups.temperature, _scores_of_limit(groups)
     flat = xp.asarray(t == math.inf, device=device(x)) if isinstance(t, float) else groups.spread(t == math.inf)
@@ -143,25 +157,24 @@ def _threshold(groups: Groups, x: Array, power: int) -> Array:
     pass it, and once no more entries leave the support they are the closed form's.
     """
     xp = groups.xp
-    s = xp.ones_like(groups.largest(x))
-    if power == 1:  # the first step in closed form: of many entries, 1 less almost 1 would lose all digits
-        inside = x > -1
-        s = (1 - groups.total(xp.where(inside, x, xp.zeros_like(x)))) / groups.total(xp.astype(inside, x.dtype))
-    for _ in range(_MOST_STEPS):
-        u = xp.maximum(x + s, xp.zeros_like(x))
-        if power == 1:
-            step = (groups.total(u) - 1) / groups.total(xp.astype(u > 0, x.dtype))
+
+    def newton(s: Array) -> tuple[tuple[Array], Array]:
+        if power == 1:  # the closed form for the support so far, all of whose terms have one sign
+            inside = x > -s
+            count = groups.total(xp.astype(inside, x.dtype))
+            lower = (1 - groups.total(xp.where(inside, x, xp.zeros_like(x)))) / count
         else:
+            u = xp.maximum(x + s, xp.zeros_like(x))
             square = groups.total(u * u)
-            step = (square - xp.sqrt(square)) / groups.total(u)
-        lower = xp.where(step > 0, s - step, s)
-        if is_readable(s) and not bool(xp.any(lower < s)):
-            break
-        s = lower
+            lower = s - (square - xp.sqrt(square)) / groups.total(u)
+        moves = lower < s
+        return (xp.where(moves, lower, s),), moves
+
+    (s,) = _until_still(groups, newton, xp.ones_like(groups.largest(x)))
     return xp.maximum(x + s, xp.zeros_like(x))
 
 
-def _leader(groups: Groups, x: Array, delta: float) -> Array:
+def log_leader(groups: Groups, x: Array, delta: Any) -> Array:
     """The logarithm m of the leader's probability at alpha = 1 + delta: s = exp(delta m).
 
     p = exp(m) q with q = [1 + delta x / s]^(1/delta), which is exp(x) at delta = 0: continuous. m solves
@@ -171,10 +184,10 @@ def _leader(groups: Groups, x: Array, delta: float) -> Array:
     xp = groups.xp
     high = xp.zeros_like(groups.largest(x))
     low = -xp.log(groups.total(xp.astype(x > -math.inf, x.dtype)))
-    m, last_step = high, xp.full_like(high, math.inf)
     small = float(xp.finfo(x.dtype).eps)
-    for _ in range(_MOST_STEPS):
-        q, y = _ratio_to_leader(groups, x, m, delta)
+
+    def guarded_newton(m: Array, low: Array, high: Array, last_step: Array) -> tuple[tuple[Array, ...], Array]:
+        q, y = ratio_to_leader(groups, x, m, delta)
         total = groups.total(q)
         slope = groups.total(xp.where(y > 0, q / y, xp.zeros_like(q))) / total
         excess = m + xp.log(total)
@@ -183,13 +196,12 @@ def _leader(groups: Groups, x: Array, delta: float) -> Array:
         slow = (xp.abs(newton - m) > last_step / 2) & (delta > 1)
         following = xp.where((newton >= low) & (newton <= high) & ~slow, newton, (low + high) / 2)
         last_step = xp.abs(following - m)
-        if is_readable(m) and not bool(xp.any(last_step > small * xp.abs(m))):
-            break
-        m = following
-    return m
+        return (following, low, high, last_step), last_step > small * xp.abs(m)
+
+    return _until_still(groups, guarded_newton, high, low, high, xp.full_like(high, math.inf))[0]
 
 
-def _ratio_to_leader(groups: Groups, x: Array, m: Array, delta: float) -> tuple[Array, Array]:
+def ratio_to_leader(groups: Groups, x: Array, m: Array, delta: Any) -> tuple[Array, Array]:
     """q = p / exp(m) and y = q^delta = [1 + delta x exp(-delta m)]_+."""
     xp = groups.xp
     w = delta * x * xp.minimum(xp.exp(-delta * m), xp.full_like(m, 1e30))
@@ -197,7 +209,7 @@ def _ratio_to_leader(groups: Groups, x: Array, m: Array, delta: float) -> tuple[
     return xp.where(y > 0, xp.exp(xp.log1p(xp.where(y > 0, w, xp.zeros_like(w))) / delta), xp.zeros_like(y)), y
 
 
-def _entmax_by_last(groups: Groups, x: Array, delta: float) -> Array:
+def entmax_by_last(groups: Groups, x: Array, delta: Any) -> Array:
     """entmax at alpha = 1 + delta > 2, by the last probability t of the support, that of the score z_r.
 
     p = (t^delta + delta (z - z_r) / T)^(1/delta). The power 1/delta < 1 is steep at 0: through s small probabilities
@@ -206,30 +218,52 @@ def _entmax_by_last(groups: Groups, x: Array, delta: float) -> Array:
     xp, z = groups.xp, _scores_of_limit(groups)
     unit, nought = xp.ones_like(x), xp.zeros_like(x)
     near = 1 + 16 * float(xp.finfo(x.dtype).eps)
-    support = (x == 0) | (delta * x > -near * xp.exp(delta * _leader(groups, x, delta)))
-    for _ in range(_MOST_STEPS):
+    support = (x == 0) | (delta * x > -near * xp.exp(delta * log_leader(groups, x, delta)))
+
+    def above_last(support: Array) -> tuple[Array, Array]:
+        """The support without its last scores, and (p^delta - t^delta) there."""
         last = -groups.largest(xp.where(support, -z, -math.inf * unit))
         above = support & (z > last)
-        base = xp.where(above, delta * _gap(groups, z, last), nought)
+        return above, xp.where(above, delta * _gap(groups, z, last), nought)
+
+    def shrink(support: Array) -> tuple[tuple[Array], Array]:
+        above, base = above_last(support)
         outside = groups.total(xp.where(above, base ** (1 / delta), nought)) >= 1
-        if is_readable(x) and not bool(xp.any(outside)):
-            break
-        support = xp.where(outside, above, support)
-    t = 1 / groups.total(xp.where(support, unit, nought))
-    for _ in range(_MOST_STEPS):
-        p = xp.where(above, (t**delta + base) ** (1 / delta), xp.where(support, t * unit, nought))
+        return (xp.where(outside, above, support),), outside
+
+    (support,) = _until_still(groups, shrink, support)
+    above, base = above_last(support)
+
+    def probabilities(t: Array) -> Array:
+        return xp.where(above, (t**delta + base) ** (1 / delta), xp.where(support, t * unit, nought))
+
+    def newton(t: Array) -> tuple[tuple[Array], Array]:
+        p = probabilities(t)
         slope = groups.total(xp.where(support, (t / xp.where(support, p, unit)) ** (delta - 1), nought))
         step = (groups.total(p) - 1) / slope
         lower = xp.where(step > 0, t - step, t)
-        if is_readable(t) and not bool(xp.any(lower < t)):
+        return (lower,), lower < t
+
+    return probabilities(*_until_still(groups, newton, 1 / groups.total(xp.where(support, unit, nought))))
+
+
+def _until_still(groups: Groups, step: Callable[..., tuple[tuple[Array, ...], Array]], *state: Array) -> Any:
+    """The state after so many steps that none moves; a step returns the next state and where it moved."""
+    if (jax := jax_of(*state)) is not None:
+        return jax.until_still(step, state, _MOST_STEPS)
+    for _ in range(_MOST_STEPS):
+        state, moves = step(*state)
+        if is_readable(moves) and not bool(groups.xp.any(moves)):
             break
-        t = lower
-    return p
+    return state
 
 
 def fill_empty(groups: Groups, result: Array, zero: float, uniform: Array | float) -> Array:
-    """What a group with nothing possible gives, as `empty` says."""
+    """What a group with nothing possible gives, as `empty` says.
+
+    The result tells which groups hold a NaN: the largest score may be -inf beside one, as XLA's is in large arrays.
+    """
     xp = groups.xp
     value = {"zero": zero, "raise": zero, "nan": math.nan, "uniform": uniform}[groups.empty]
-    nothing = groups.largest(groups.scores) == -math.inf
+    nothing = (groups.largest(groups.scores) == -math.inf) & ~xp.isnan(result)
     return xp.where(nothing, value + xp.zeros_like(result), result)

@@ -59,6 +59,10 @@ class Rows:
         """The sum of each row, with a last axis."""
         return self.xp.sum(x, axis=-1, keepdims=True)
 
+    def sum(self, x: Array) -> Array:
+        """The sum of each row, one number a row."""
+        return self.xp.sum(x, axis=-1)
+
     def spread(self, per_row: Array) -> Array:
         """One number a row, with a last axis."""
         return self.xp.expand_dims(per_row, axis=-1)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,15 +38,19 @@ from softly._rows import give_back, raise_if_empty
 class Segments:
     """Groups along the last axis, and how their results go back to the caller's order, shape and dtype."""
 
+    sorts: ClassVar[bool] = True  # whether entries of a segment must be neighbours
+
     xp: ModuleType
     scores: Array  # (*heads, n), float32 or wider, -inf where impossible
     temperature: Any  # float, or array of shape (*heads, segments)
     empty: Empty
     dtype: Any  # of the result
-    offsets: Array  # (segments + 1,): segment i is [offsets[i], offsets[i + 1])
+    offsets: Any  # (segments + 1,): segment i is [offsets[i], offsets[i + 1])
     order: Array | None  # where each entry stood in the caller's scores; None: here
     reduces: bool
     out: Array | None
+    count: int  # of segments
+    index: Array | None = None  # the segment of each entry, where entries stay in an order of their own: no offsets
 
     axis = 0  # of the caller's scores
 
@@ -62,6 +66,10 @@ class Segments:
     def total(self, x: Array) -> Array:
         """The sum of each entry's segment."""
         return self._scan(x, lambda a, b: a + b)
+
+    def sum(self, x: Array) -> Array:
+        """The sum of each segment, one number a segment."""
+        return self.each(self.total(x), 0.0)
 
     def spread(self, per_segment: Array) -> Array:
         """One number a segment, at each of its entries."""
@@ -128,33 +136,40 @@ def as_segments(
     *,
     reduces: bool = False,
     half_in: str = "float32",
+    kind: type[Segments] = Segments,
 ) -> Segments:
-    """Check every argument of a segment map; bring the entries of each segment together along the last axis."""
+    """Check every argument of a segment map; bring the entries of each segment together along the last axis.
+
+    Kinds of Segments that take entries in any order have them as they are.
+    """
     xp, given, scores, dtype = as_floats(scores, half_in)
     check_empty(empty)
     shape = tuple(scores.shape)
     if not shape:
         raise InputError("scores is a single number: segments need an axis of entries, such as [1.0, 2.0]")
-    order, bounds = _group(xp, scores, offsets, index, num_segments)
+    order, bounds, ids, count = group(xp, scores, offsets, index, num_segments, kind.sorts)
     arranged = hide(xp, scores, where)
     arranged = _first_axis_last(xp, arranged if order is None else xp.take(arranged, order, axis=0))
-    kept = (int(bounds.shape[0]) - 1, *shape[1:])
+    kept = (count, *shape[1:])
     checked = check_temperature(temperature, xp, scores, kept, "segment")
     if not isinstance(checked, float):
         checked = _first_axis_last(xp, checked)
     if out is not None:
         check_out(out, xp, given, kept if reduces else shape, dtype)
-    segments = Segments(xp, arranged, checked, empty, dtype, bounds, order, reduces, out)
+    segments = kind(xp, arranged, checked, empty, dtype, bounds, order, reduces, out, count, ids)
     if empty == "raise":
         impossible = segments.each(segments.largest(arranged), -math.inf) == -math.inf
         raise_if_empty(xp, xp.any(xp.reshape(impossible, (math.prod(kept[1:]), kept[0])), axis=0), "segment")
     return segments
 
 
-def _group(
-    xp: ModuleType, scores: Array, offsets: Array | None, index: Array | None, num_segments: int | None
-) -> tuple[Array | None, Array]:
-    """The order that brings segments together (None: they stand so), and the bounds between them."""
+def group(
+    xp: ModuleType, scores: Array, offsets: Array | None, index: Array | None, num_segments: int | None, sorts: bool
+) -> tuple[Array | None, Array | None, Array | None, int]:
+    """The order that brings segments together (None: they stand so), the bounds between them, and how many there are.
+
+    Without `sorts` an index comes back as it is, third, in place of order and bounds.
+    """
     n = int(scores.shape[0])
     if (offsets is None) == (index is None):
         raise InputError(f"{'neither' if index is None else 'both'} of offsets and index given: pass one of them")
@@ -163,18 +178,21 @@ def _group(
             raise InputError(f"num_segments={num_segments} goes with index; offsets tell how many segments there are")
         bounds = _integers(xp, scores, offsets, "offsets")
         _check_offsets(xp, bounds, n)
-        return None, bounds
+        return None, bounds, None, int(bounds.shape[0]) - 1
     ids = _integers(xp, scores, index, "index")
     if tuple(ids.shape) != (n,):
         raise InputError(f"index has shape {tuple(ids.shape)}: pass one integer for each of the {n} rows of scores")
     count = _count_segments(xp, ids, num_segments)
+    if not sorts:
+        return None, None, ids, count
     if xp is np and _kernels.core is not None:
         bounds, order = _kernels.core.group(ids, count)
-        return order, bounds
+        return order, bounds, None, count
     is_sorted = is_readable(ids) and (n < 2 or bool(xp.all(ids[1:] >= ids[:-1])))
     order = None if is_sorted else xp.argsort(ids, stable=True)
     ids = ids if order is None else xp.take(ids, order, axis=0)
-    return order, xp.searchsorted(ids, xp.arange(count + 1, dtype=ids.dtype, device=device(ids)), side="left")
+    bounds = xp.searchsorted(ids, xp.arange(count + 1, dtype=ids.dtype, device=device(ids)), side="left")
+    return order, bounds, None, count
 
 
 def _integers(xp: ModuleType, scores: Array, values: Array, name: str) -> Array:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from softly._arrays import Array, Axis, Empty, as_array, as_mask, beside, device, in_shape_of, is_tensor
+from softly._arrays import Array, Axis, Empty, as_array, as_mask, beside, device, in_shape_of, is_tensor, jax_of
 from softly._errors import InputError
 from softly._expressions import fill_empty, shifted, temperature_of
 from softly._rows import Rows, as_rows
@@ -45,6 +45,9 @@ def signed_logsumexp(
         from softly.torch import signed_sums
 
         return signed_sums.signed_logsumexp(*arguments)
+    if (jax := jax_of(scores, temperature, where, weights)) is not None:
+        found = jax.signed_logsumexp(*arguments)
+        return tuple(found) if return_sign else found[0]
     with np.errstate(all="ignore"):
         return evaluate(*arguments)
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from softly import _expressions, _kernels
-from softly._arrays import Array, Axis, Empty, check_alpha, is_tensor
+from softly._arrays import Array, Axis, Empty, check_alpha, is_tensor, jax_of
 from softly._rows import Rows, as_rows
 from softly._signed_sums import is_complex_array, signed_logsumexp
 
@@ -162,7 +162,9 @@ def entmax(
     array([0.8307, 0.1693, 0.    ])
     """
     alpha = check_alpha(alpha, scores)
-    if isinstance(alpha, float) and alpha == 1:
+    if (jax := jax_of(alpha)) is not None:
+        scores = jax.asarray(scores)
+    elif isinstance(alpha, float) and alpha == 1:
         return softmax(scores, axis, temperature=temperature, where=where, empty=empty, out=out)
     return _apply(
         "entmax", lambda rows: _expressions.entmax(rows, alpha), scores, axis, temperature, where, empty, out,
@@ -224,6 +226,10 @@ def _apply(
         from softly.torch import operators
 
         return operators.over_rows(operation, scores, axis, temperature, where, empty, out, alpha, **options)
+    if (jax := jax_of(scores, temperature, where)) is not None:
+        return jax.apply(
+            operation, scores, axis, temperature, where, empty, out, alpha=alpha, reduces=reduces, keepdims=keepdims
+        )
     with np.errstate(all="ignore"):
         rows = as_rows(scores, axis, temperature, where, empty, out, **options)
         return rows.restore(_kernels.run(operation, rows, expression, alpha))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from softly import _expressions, _kernels
-from softly._arrays import Array, Empty, check_alpha, is_tensor
+from softly._arrays import Array, Empty, check_alpha, is_tensor, jax_of
 from softly._segments import Segments, as_segments
 
 
@@ -119,7 +119,9 @@ def segment_entmax(
     array([0.75, 0.25, 1.  ])
     """
     alpha = check_alpha(alpha, scores)
-    if isinstance(alpha, float) and alpha == 1:
+    if (jax := jax_of(alpha)) is not None:
+        scores = jax.asarray(scores)
+    elif isinstance(alpha, float) and alpha == 1:
         return segment_softmax(
             scores, offsets=offsets, index=index, num_segments=num_segments,
             temperature=temperature, where=where, empty=empty, out=out,
@@ -143,15 +145,22 @@ def _apply(
     out: Array | None,
     *,
     alpha: Any = 1.0,
-    **options: Any,
+    reduces: bool = False,
+    half_in: str = "float32",
 ) -> Array:
     """Checks, kernel or expression, the caller's order."""
+    options: dict[str, Any] = {"reduces": reduces, "half_in": half_in}
     if is_tensor(scores):
         from softly.torch import operators
 
         return operators.over_segments(
             operation, scores, offsets, index, num_segments, temperature, where, empty, out, alpha, **options
         )
+    if (jax := jax_of(scores, offsets, index, temperature, where)) is not None:
+        return jax.apply_segments(
+            operation, scores, offsets, index, num_segments, temperature, where, empty, out,
+            alpha=alpha, reduces=reduces,
+        )  # fmt: skip
     with np.errstate(all="ignore"):
         segments = as_segments(scores, offsets, index, num_segments, temperature, where, empty, out, **options)
         return segments.restore(_kernels.run(operation, segments, expression, alpha))

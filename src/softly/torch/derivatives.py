@@ -35,7 +35,7 @@ _TERMS = 15
 def groups_of(scores: Tensor, temperature: float | Tensor, offsets: Tensor | None, empty: Empty = "zero") -> Groups:
     """Rows along the last axis, or the segments of each, with the reductions within them."""
     if offsets is not None:
-        return Segments(xp, scores, temperature, empty, scores.dtype, offsets, None, False, None)
+        return Segments(xp, scores, temperature, empty, scores.dtype, offsets, None, False, None, offsets.shape[0] - 1)
     shape = tuple(scores.shape)
     return Rows(xp, scores, temperature, empty, scores.dtype, shape, (len(shape) - 1,), False, False, None)
 
