@@ -31,7 +31,14 @@ def temperatures() -> Any:
 
 
 @every
-@pytest.mark.parametrize("options", ["plain", "masked", "a temperature a row"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "plain",
+        pytest.param("masked", marks=pytest.mark.slow),
+        pytest.param("a temperature a row", marks=pytest.mark.slow),
+    ],
+)
 def test_compiled_as_one_graph(function: Function, options: str) -> None:
     where, t = mask("some") if options == "masked" else None, temperatures() if "row" in options else 1.0
     z, v = scores().requires_grad_(), torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
