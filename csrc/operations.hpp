@@ -30,7 +30,7 @@ namespace {
 template <class T, class Batch, class OfBatch, class OfRow>
 INLINE void each_batch(const Rows& r, long begin, long end, long results, OfBatch of_batch, OfRow of_row) {
     constexpr long width = lanes<T>, fewest = 3;
-    constexpr bool beyond = sizeof(Batch) == sizeof(ShortRows<T>);
+    constexpr bool beyond = std::is_same_v<Batch, ShortRows<T>>;
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
     const auto run = [&](Batch& batch, T* to) {
