@@ -1,6 +1,7 @@
 # Every target does its own set-up in .venv; from a fresh clone nothing else is needed.
 PYTHON ?= python3
 BACKENDS ?= 1  # 0: test without torch and JAX
+WORKERS ?= 2  # processes that share the tests; each may need 4 GB
 
 venv := .venv/bin
 stamps := .venv/stamps
@@ -13,10 +14,10 @@ demo: $(stamps)/softly
 	$(venv)/softly demo --out demo --force
 
 test: $(stamps)/test $(stamps)/softly
-	$(venv)/python -m pytest
+	$(venv)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 slow: $(stamps)/test $(stamps)/softly
-	$(venv)/python -m pytest -m slow --timeout 1500
+	$(venv)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow --timeout 1500
 
 lint: $(stamps)/lint $(stamps)/softly
 	$(venv)/ruff format --check .

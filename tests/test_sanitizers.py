@@ -37,6 +37,7 @@ def libraries() -> list[str]:
 
 
 pytestmark = [
+    pytest.mark.xdist_group("sanitizers"),  # one worker builds the cores and runs all that needs them
     pytest.mark.slow,
     pytest.mark.skipif(not core_builds.COMPILER, reason="no C++ compiler"),
     pytest.mark.skipif(not semantics.targets(), reason="no compiled core"),

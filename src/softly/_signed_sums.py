@@ -139,8 +139,10 @@ def _log_and_sign(rows: Rows, factors: Array) -> tuple[Array, Array]:
     extreme = (xp.abs(gap) > 600) | (xp.abs(ratio) > 1e30) | (xp.abs(ratio) < 1e-30)
     phase = factors / xp.abs(factors) * (weight / f_pivot)
     terms = xp.where(extreme, phase * xp.exp(logs - log_pivot), ratio * xp.exp(gap))
-    rest = rows.total(xp.where(pivot | (x == -math.inf), xp.zeros_like(terms), terms))
-    log_sum = _log_size(xp, weight, rest)
+    apart = pivot | (x == -math.inf)
+    rest = rows.total(xp.where(apart, xp.zeros_like(terms), terms))
+    others = xp.where(extreme, weight * terms, factors * (weight / f_pivot) * xp.exp(gap))
+    log_sum = _log_size(xp, weight, rest, rows.total(xp.where(apart, xp.zeros_like(others), others)))
     size = xp.where((log_sum == -math.inf) & (top_score < math.inf), log_sum, top + x_pivot + log_sum)
     size = fill_empty(rows, size, -math.inf, -math.inf)
     sum_sign = 1 + rest
@@ -149,15 +151,18 @@ def _log_and_sign(rows: Rows, factors: Array) -> tuple[Array, Array]:
     return size[..., :1], xp.where(xp.isnan(size[..., :1]), xp.full_like(sign, math.nan), sign)
 
 
-def _log_size(xp: ModuleType, weight: Array, rest: Array) -> Array:
-    """log |weight (1 + rest)|, through log1p where that is near 0."""
+def _log_size(xp: ModuleType, weight: Array, rest: Array, others: Array) -> Array:
+    """log |weight (1 + rest)|, through log1p where that is near 0.
+
+    `others` is weight * rest, summed without dividing by the weight first: exact where the weights are.
+    """
     if "complex" in str(rest.dtype):
         a, b = xp.real(rest), xp.imag(rest)
         small = (xp.abs(a) < 0.5) & (xp.abs(b) < 0.5)
         of_sum = xp.where(small, xp.log1p(a * (2 + a) + b * b) / 2, xp.log(xp.abs(1 + rest)))
         return xp.where(weight == 1, of_sum, xp.log(weight) + of_sum)
     product = weight * xp.abs(1 + rest)
-    excess = (weight - 1) + weight * rest  # of the signed product over 1
+    excess = (weight - 1) + others  # of the signed product over 1
     near = xp.log1p(xp.where(rest > -1, excess, -excess - 2))
     far = xp.log(xp.where(xp.isfinite(product) & (product > 1e-30), product, xp.ones_like(product)))
     split = xp.log(weight) + xp.log(xp.abs(1 + rest))
