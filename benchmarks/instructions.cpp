@@ -25,6 +25,12 @@ void run(RowsKernel kernel, long rows, long columns, double alpha, long times) {
     task.temperature = &temperature;
     task.alpha = alpha;
     task.inner = 1;
+    std::vector<long long> labels(rows);
+    for (long i = 0; i < rows; ++i) labels[i] = i % columns;
+    std::vector<T> losses(rows);
+    task.labels = labels.data();
+    task.scale = &temperature;
+    task.losses = losses.data();
     std::vector<double> scratch(sparse_scratch(columns));
     for (long i = 0; i < times; ++i) kernel(task, 0, rows, scratch.data());
 }
@@ -33,11 +39,12 @@ int main(int, char** argument) {
     const Kernels* kernels = select_target("avx2");
     const char* operation = argument[1];
     const int is_double = std::strcmp(argument[2], "float64") == 0;
-    const RowsKernel kernel = (std::strcmp(operation, "softmax") == 0       ? kernels->softmax
-                               : std::strcmp(operation, "log_softmax") == 0 ? kernels->log_softmax
-                               : std::strcmp(operation, "logsumexp") == 0   ? kernels->logsumexp
-                               : std::strcmp(operation, "sigmoid") == 0     ? kernels->sigmoid
-                                                                            : kernels->entmax)[is_double];
+    const RowsKernel kernel = (std::strcmp(operation, "softmax") == 0         ? kernels->softmax
+                               : std::strcmp(operation, "log_softmax") == 0   ? kernels->log_softmax
+                               : std::strcmp(operation, "logsumexp") == 0     ? kernels->logsumexp
+                               : std::strcmp(operation, "cross_entropy") == 0 ? kernels->cross_entropy
+                               : std::strcmp(operation, "sigmoid") == 0       ? kernels->sigmoid
+                                                                              : kernels->entmax)[is_double];
     const long rows = std::atol(argument[3]), columns = std::atol(argument[4]), times = std::atol(argument[6]);
     (is_double ? run<double> : run<float>)(kernel, rows, columns, std::atof(argument[5]), times);
 }

@@ -18,7 +18,11 @@ HERE = Path(__file__).parent
 RECORD = HERE / "instructions.json"
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-tree-slp-vectorize", "-fno-math-errno", "-fno-trapping-math")
 SHAPES = ((4096, 10), (256, 64), (16, 1000))
-MAPS = [(name, dtype) for name in ("softmax", "log_softmax", "logsumexp") for dtype in ("float32", "float64")]
+MAPS = [
+    (name, dtype)
+    for name in ("softmax", "log_softmax", "logsumexp", "cross_entropy")
+    for dtype in ("float32", "float64")
+]
 CASES = [
     *((*kernel, *shape, 1.0) for kernel in MAPS for shape in SHAPES),
     *(("entmax", "float32", *shape, alpha) for alpha in (1.5, 2.0) for shape in SHAPES),

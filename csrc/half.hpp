@@ -49,13 +49,12 @@ void half_rows(const Rows& r, long begin, long end, double* scratch) {
     const long most = half_block_rows(r);
     for (long i = begin; i < end; i += most) {
         const long count = end - i < most ? end - i : most, results = reduces ? 1 : r.columns;
-        Rows rows = r;
+        Rows rows = r.rest_from(i);
         rows.scores = wide;
-        rows.out = reduces ? wide + most * r.columns : wide;
+        rows.out = !r.out ? nullptr : reduces ? wide + most * r.columns : wide;
         rows.rows = count;
-        rows.temperature += i * r.temperature_stride;
         widen(static_cast<const Half*>(r.scores) + i * r.columns, wide, count * r.columns);
         kernel(rows, 0, count, nullptr);
-        narrow_all(static_cast<const float*>(rows.out), static_cast<Half*>(r.out) + i * results, count * results);
+        if (r.out) narrow_all(static_cast<const float*>(rows.out), static_cast<Half*>(r.out) + i * results, count * results);
     }
 }

@@ -25,6 +25,10 @@ struct Rows {  // contiguous scores, and one temperature for all (stride 0) or o
     long inner;    // how far the entries of a row stand apart: 1, or rows are (outer, inner) and scores (outer, columns, inner)
     long longest;  // row or segment
     const void* vector;  // of derivatives: like the scores, in whose place stands what the map gave
+    const long long* labels;  // of losses: one a row, below 0 where it is ignored; out, the gradient, may be null
+    const double* scale;      // of the gradient: for all (stride 0) or one a row (stride 1)
+    long scale_stride;
+    void* losses;  // one a row; of half precisions floats
 
     // With inner > 1 in entries of all inner rows.
     Span row(long i) const {
@@ -33,6 +37,18 @@ struct Rows {  // contiguous scores, and one temperature for all (stride 0) or o
         return {head * columns + (long)offsets[segment], (long)(offsets[segment + 1] - offsets[segment])};
     }
     double temperature_of(long i) const { return temperature[i * temperature_stride]; }
+
+    // What comes once a row, of rows from the i-th on; losses are floats.
+    Rows rest_from(long i) const {
+        Rows rest = *this;
+        rest.temperature += i * temperature_stride;
+        if (labels) {
+            rest.labels += i;
+            rest.scale += i * scale_stride;
+            rest.losses = static_cast<float*>(losses) + i;
+        }
+        return rest;
+    }
 };
 
 // Columns that are transposed together: some 64k entries.
@@ -75,18 +91,20 @@ struct Kernels {
     // By Dtype; null: none.
     RowsKernel softmax[4], log_softmax[4], logsumexp[4], entmax[4];
     RowsKernel jacobian_product[4], log_jacobian_product[4], constant_rows[4];
+    RowsKernel cross_entropy[4];
     RowsKernel sigmoid[4], log_sigmoid[4];
     TemperatureKernel temperature_statistics[2];
 };
 
-// The largest error of each operation, over every score and temperature. softmax, log_softmax, sigmoid, log_sigmoid:
-// in ULPs of the result. logsumexp: of max(|result|, |largest score / T|). sparsemax, entmax: of 1.
+// The largest error of each operation, over every score and temperature. softmax, log_softmax, sigmoid, log_sigmoid,
+// cross_entropy: in ULPs of the result. logsumexp: of max(|result|, |largest score / T|). sparsemax, entmax: of 1.
 struct Bound {
     const char* operation;
     double ulp;
 };
 constexpr Bound bounds[] = {{"softmax", 2},   {"log_softmax", 2}, {"logsumexp", 2},   {"sparsemax", 2},
-                            {"entmax", 4}, {"sigmoid", 2},     {"log_sigmoid", 2}};
+                            {"entmax", 4}, {"sigmoid", 2},     {"log_sigmoid", 2},
+                            {"cross_entropy", 2}, {"cross_entropy_gradient", 3}};
 
 constexpr long sparse_scratch(long longest) { return 2 * (longest + 16); }
 constexpr long temperature_scratch(long classes, int betas) { return 8 * classes + (1 + 3 * betas) * block_rows; }

@@ -22,7 +22,7 @@
 #include "kernels.hpp"
 #include "threads.hpp"
 //
-#include "python_rows.hpp"
+#include "python_losses.hpp"
 
 namespace softly {
 namespace {
@@ -66,14 +66,6 @@ PyObject* group(PyObject*, PyObject* const* args, Py_ssize_t count) {
     return Py_BuildValue("NN", offsets, order);
 }
 
-bool labels_fit(PyArrayObject* labels, long rows, long classes) {
-    const auto* label = static_cast<const long long*>(PyArray_DATA(labels));
-    bool fit = PyArray_SIZE(labels) == rows;
-    for (long i = 0; fit && i < rows; ++i) fit = label[i] >= 0 && label[i] < classes;
-    if (!fit) PyErr_SetString(PyExc_ValueError, "labels must be one a row, in [0, classes)");
-    return fit;
-}
-
 // temperature_statistics(scores, labels, weights or None, folds or None, betas, fold_count) ->
 // (int64 array [fold_count, 1 + 3 betas, chunks] of exact sums, first unusable row or -1)
 PyObject* temperature_statistics(PyObject*, PyObject* const* args, Py_ssize_t count) {
@@ -84,7 +76,7 @@ PyObject* temperature_statistics(PyObject*, PyObject* const* args, Py_ssize_t co
     if (!scores || !dtype_of(scores, &dtype)) return nullptr;
     if (PyArray_NDIM(scores) != 2) return PyErr_Format(PyExc_ValueError, "scores must have two axes");
     const long rows = PyArray_DIM(scores, 0), classes = PyArray_DIM(scores, 1);
-    if (!(labels = as_array(args[1], NPY_INT64, "labels")) || !labels_fit(labels, rows, classes)) return nullptr;
+    if (!(labels = as_array(args[1], NPY_INT64, "labels")) || !labels_fit(labels, rows, 0, classes)) return nullptr;
     if (args[2] != Py_None && !(weights = as_array(args[2], NPY_FLOAT64, "weights"))) return nullptr;
     if (args[3] != Py_None && !(folds = as_array(args[3], NPY_UINT8, "folds"))) return nullptr;
     if (!(betas = as_array(args[4], NPY_FLOAT64, "betas"))) return nullptr;
@@ -197,6 +189,7 @@ PyMethodDef methods[] = {
      "the transposed Jacobian of log_softmax times a vector"},
     {"constant_rows", method(rows_operation<&Kernels::constant_rows, true, false, true>), METH_FASTCALL,
      "1 for each row whose largest score is infinite"},
+    {"cross_entropy", method(cross_entropy), METH_FASTCALL, "cross-entropy of labels, and its gradient"},
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},

@@ -20,12 +20,14 @@ namespace {
 //
 #include "entmax.hpp"
 #include "gradient.hpp"
+#include "cross_entropy.hpp"
 #include "exact_sum.hpp"
 #include "sigmoid.hpp"
 #include "half.hpp"
 #include "temperature_statistics.hpp"
 
-// Batches of rows by of_batch(batch, out, scaled), which says what it left undone; all others by of_row(i, row).
+// Batches of rows by of_batch(batch, out, scaled, i, count), which says what it left undone of rows i to i + count; all others by
+// of_row(i, row).
 // Short rows are read up to 16 entries beyond the last: at the end of the scores, from a copy.
 template <class T, class Batch, class OfBatch, class OfRow>
 INLINE void each_batch(const Rows& r, long begin, long end, long results, OfBatch of_batch, OfRow of_row) {
@@ -33,11 +35,11 @@ INLINE void each_batch(const Rows& r, long begin, long end, long results, OfBatc
     constexpr bool beyond = std::is_same_v<Batch, ShortRows<T>>;
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
-    const auto run = [&](Batch& batch, T* to) {
-        return *r.temperature == 1 ? of_batch(batch, to, No{}) : of_batch(batch, to, Yes{});
-    };
     for (long i = begin; i < end; i += width) {
         const long count = end - i < width ? end - i : width;
+        const auto run = [&](Batch& batch, T* to) {
+            return *r.temperature == 1 ? of_batch(batch, to, No{}, i, (int)count) : of_batch(batch, to, Yes{}, i, (int)count);
+        };
         unsigned undone = (1u << count) - 1;
         if (count == width && (!beyond || (i + width) * r.columns + short_columns <= r.rows * r.columns)) {
             Batch batch(scores + i * r.columns, r.columns);
@@ -77,7 +79,7 @@ void softmax_rows(const Rows& r, long begin, long end, double* scratch) {
     T* out = static_cast<T*>(r.out);
     each_row<T>(
         r, begin, end, r.columns,
-        [&](auto& batch, T* to, auto scaled) { return batch.template softmax<scaled.value>(to, *r.temperature); },
+        [&](auto& batch, T* to, auto scaled, long, int) { return batch.template softmax<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
             softmax_row(scores + row.begin, out + row.begin, row.size, r.temperature_of(i), Empty(r.empty));
         });
@@ -94,7 +96,7 @@ void log_softmax_rows(const Rows& r, long begin, long end, double* scratch) {
     T* out = static_cast<T*>(r.out);
     each_row<T>(
         r, begin, end, r.columns,
-        [&](auto& batch, T* to, auto scaled) { return batch.template log_softmax<scaled.value>(to, *r.temperature); },
+        [&](auto& batch, T* to, auto scaled, long, int) { return batch.template log_softmax<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
             log_softmax_row(scores + row.begin, out + row.begin, row.size, r.temperature_of(i), Empty(r.empty));
         });
@@ -110,7 +112,7 @@ void logsumexp_rows(const Rows& r, long begin, long end, double* scratch) {
     T* out = static_cast<T*>(r.out);
     each_row<T>(
         r, begin, end, 1,
-        [&](auto& batch, T* to, auto scaled) { return batch.template logsumexp<scaled.value>(to, *r.temperature); },
+        [&](auto& batch, T* to, auto scaled, long, int) { return batch.template logsumexp<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
             out[i] = logsumexp_row(scores + row.begin, row.size, r.temperature_of(i), Empty(r.empty));
         });
@@ -155,6 +157,24 @@ void constant_rows(const Rows& r, long begin, long end, double*) {
 }
 
 template <class T>
+void cross_entropy_rows(const Rows& r, long begin, long end, double*) {
+    const T* scores = static_cast<const T*>(r.scores);
+    T* out = static_cast<T*>(r.out);
+    const auto losses_of_rows = [&](long i, int count) {
+        return Losses<T>{r.labels + i, r.scale + i * r.scale_stride, r.scale_stride, static_cast<T*>(r.losses) + i,
+                         count, r.temperature_of(i)};
+    };
+    each_row<T>(
+        r, begin, end, out ? r.columns : 0,
+        [&](auto& batch, T* to, auto scaled, long i, int count) {
+            return cross_entropy<T, scaled.value>(batch, out ? to : nullptr, losses_of_rows(i, count));
+        },
+        [&](long i, Span row) {
+            cross_entropy_row(scores + row.begin, out ? out + row.begin : nullptr, row.size, losses_of_rows(i, 1));
+        });
+}
+
+template <class T>
 void sigmoid_rows(const Rows& r, long begin, long end, double*) {
     elementwise<T>(r, begin, end, Sigmoid{});
 }
@@ -182,6 +202,7 @@ constexpr Kernels all_kernels(const char* target) {
             SOFTLY_BOTH(jacobian_product_rows),
             SOFTLY_BOTH(log_jacobian_product_rows),
             SOFTLY_BOTH(constant_rows),
+            SOFTLY_ALL(cross_entropy_rows),
             SOFTLY_ALL(sigmoid_rows),
             SOFTLY_ALL(log_sigmoid_rows),
             SOFTLY_BOTH(temperature_statistics_rows)};

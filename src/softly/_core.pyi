@@ -30,6 +30,14 @@ def jacobian_product(
 
 log_jacobian_product = constant_rows = jacobian_product
 
+def cross_entropy(
+    scores: Any,
+    labels: NDArray[np.int64],
+    temperature: _Temperature,
+    scale: _Temperature,
+    losses: _Floats,
+    gradient: Any,
+) -> None: ...
 def group(index: NDArray[np.int64], segments: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
 def temperature_statistics(
     scores: _Floats,
