@@ -64,7 +64,7 @@ class Targets:
         return self.xp.where(nothing, 0.0, 1 / self.xp.where(nothing, 1.0, self.denominator))
 
     def each_class(self, possible: Array | None = None, rows: Any = ...) -> Array:
-        """The weights a, (*batch, classes), all or those of `rows`; smoothing goes to `possible` classes, default all."""
+        """The weights a, (*batch, classes), or those of `rows`; smoothing goes to `possible` classes (default: all)."""
         xp, dtype = self.xp, self.like.dtype
         if self.labels is None:
             assert self.soft is not None
@@ -81,7 +81,7 @@ class Targets:
         return a if self.counts is None else a * xp.expand_dims(xp.astype(self.counts[rows], dtype), axis=-1)
 
     def reduced(self, losses: Array, reduction: Reduction) -> Array:
-        """The losses of the rows as they are, their sum, or their mean: NaN, with the gradient 0, where nothing counts."""
+        """The rows' losses as they are, their sum or their mean, which is NaN with the gradient 0 if nothing counts."""
         if reduction == "none":
             return losses
         total = fixed_sum(self.xp, wide(self.xp, losses))
