@@ -98,9 +98,7 @@ def cross_entropy_and_gradient(
         return rows.restore(targets.reduced(losses, reduction)), replace(rows, reduces=False).restore(gradient)
 
 
-def rows_value_and_gradient(
-    rows: Rows, targets: Targets, reduction: Reduction | None
-) -> tuple[Array, Array | None]:
+def rows_value_and_gradient(rows: Rows, targets: Targets, reduction: Reduction | None) -> tuple[Array, Array | None]:
     """The weighted loss of each row and, unless `reduction` is None, the gradient of the reduced loss in the scores."""
     xp, rows = rows.xp, without_dropped(rows, targets.dropped)
     z, t = rows.scores, rows.temperature
