@@ -86,7 +86,7 @@ def cross_entropy_and_gradient(
 
     >>> loss, gradient = cross_entropy_and_gradient([[20.0, 0.0, 0.0]], [0])
     >>> gradient
-    array([[-4.12230721e-09,  2.06115361e-09,  2.06115361e-09]])
+    array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]])
     """
     reduction = check_reduction(reduction)
     with quiet(scores):

@@ -50,9 +50,9 @@ def fenchel_young_loss(
     scores and temperature; alpha and the target are constants. Source: Blondel, Martins and Niculae, 2020.
 
     >>> fenchel_young_loss([[2.0, 0.0], [1.0, 0.0], [0.0, 2.0]], [0, 0, 0], reduction="none").round(4)
-    array([0.    , 0.1152, 2.    ])
+    array([0.    , 0.0617, 2.    ])
     >>> float(fenchel_young_loss([1.0, 0.0], [0.75, 0.25], alpha=1).round(4))
-    0.0017
+    0.0009
     """
     reduction = check_reduction(reduction)
     if not isinstance(alpha, float):

@@ -144,9 +144,7 @@ def read(value: Any, name: str, xp: ModuleType) -> tuple[ModuleType, Array]:
 
 def as_probabilities(array: Array, xp: ModuleType, like: Array, most: float, wanted: str) -> Array:
     """Numbers from 0 to `most` beside the scores; others are a ValueError, or NaN where they cannot be read."""
-    if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
-        raise TypeError(f"target has dtype {array.dtype}: pass labels as integers, or probabilities as floats")
-    numbers = xp.astype(beside(xp, array, "target", like), like.dtype, copy=False)
+    numbers = xp.astype(_reals(array, "target", xp, like), like.dtype, copy=False)
     bad = ~((numbers >= 0) & (numbers <= most))
     refuse(xp, numbers, bad, "target contains", wanted)
     return numbers if is_readable(numbers) else xp.where(bad, math.nan, numbers)
@@ -187,7 +185,7 @@ def check_class_weight(class_weight: Any, xp: ModuleType, like: Array, classes: 
 
 def check_weights(values: Any, xp: ModuleType, like: Array, name: str) -> Array:
     """Weights as wide floats, NaN where one is negative or not finite but cannot be read; ValueError where it can."""
-    weights = wide(xp, beside(xp, values, name, like))
+    weights = wide(xp, _reals(values, name, xp, like))
     bad = ~((weights >= 0) & (weights < math.inf))
     refuse(xp, weights, bad, f"{name} contains", "finite and at least 0")
     return weights if is_readable(weights) else xp.where(bad, math.nan, weights)
@@ -199,7 +197,8 @@ def refuse(xp: ModuleType, array: Array, bad: Array, contains: str, wanted: str)
         place = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int32)))
         where = tuple(int(i) for i in np.unravel_index(place, tuple(array.shape)))
         at = ", ".join(map(str, where))
-        raise InputError(f"{contains} {array[where].item()}{f' at [{at}]' if at else ''}: it must be {wanted}")
+        number = int if _is_integer(xp, array) else float
+        raise InputError(f"{contains} {number(array[where])}{f' at [{at}]' if at else ''}: it must be {wanted}")
 
 
 def wide(xp: ModuleType, x: Array) -> Array:
@@ -216,6 +215,13 @@ def fixed_sum(xp: ModuleType, x: Array) -> Array:
         half = n // 2
         x = xp.concat([x[:half] + x[half : 2 * half], x[2 * half :]])
     return x[0] if n else xp.sum(x)
+
+
+def _reals(value: Any, name: str, xp: ModuleType, like: Array) -> Array:
+    own, array = read(value, name, xp)
+    if array.dtype.kind not in "biuf" if own is np else own.isdtype(array.dtype, "complex floating"):
+        raise TypeError(f"{name} has dtype {array.dtype}: pass real numbers")
+    return beside(xp, array, name, like)
 
 
 def _is_integer(xp: ModuleType, array: Array) -> bool:

@@ -1,4 +1,7 @@
-"""The Fenchel-Young loss as an operator of torch: its derivative is entmax less the target, whatever its value took."""
+"""The Fenchel-Young loss as an operator of torch: its derivative is entmax less the target, whatever its value took.
+
+As in softly.torch.operators: an `autograd.Function` eagerly, the custom operator `softly::fenchel_young` in graphs.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,13 @@ from softly.torch.operators import batch_first, in_transform, is_traced, refuse_
 def fenchel_young(rows: Rows, y: Tensor, alpha: float) -> Tensor:
     """The loss of each row, with derivatives of every order in its scores and temperature."""
     temperature, fixed = tensor_or_float(rows.temperature)
-    if in_transform():
-        refuse_nested_forward_mode()
-    function = _Traced if is_traced(rows.scores) else FenchelYoung
-    result: Tensor = function.apply(rows.scores, temperature, y.detach(), fixed, alpha)
+    arguments = rows.scores, temperature, y.detach(), fixed, alpha
+    if is_traced(rows.scores):
+        result = _operator(*arguments)
+    else:
+        if in_transform():
+            refuse_nested_forward_mode()
+        result = FenchelYoung.apply(*arguments)
     return result
 
 
@@ -67,19 +73,6 @@ class FenchelYoung(torch.autograd.Function):
         return FenchelYoung.apply(*batched, *inputs[3:]), 0
 
 
-class _Traced(torch.autograd.Function):
-    """The same inside torch.compile, which takes no function with a forward mode."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        """The values, and what the gradient needs."""
-        ctx.save_for_backward(*inputs[:3])
-        ctx.fixed, ctx.alpha = inputs[3:]
-        return FenchelYoung.forward(*inputs)
-
-    backward = staticmethod(FenchelYoung.backward)
-
-
 def _rows(scores: Tensor, temperature: Tensor | None, fixed: float) -> Rows:
     rows = groups_of(scores, fixed if temperature is None else temperature, None)
     assert isinstance(rows, Rows)
@@ -93,3 +86,16 @@ def _derivatives(ctx: Any) -> tuple[Tensor, Tensor]:
     in_scores = slopes(rows, entmax(scores, alpha=ctx.alpha, temperature=rows.temperature), y)
     heights, _ = shifted(rows) if scores.shape[-1] else (scores, None)
     return in_scores, -torch.where(in_scores == 0, 0.0, in_scores * heights).sum(-1)
+
+
+@torch.library.custom_op("softly::fenchel_young", mutates_args=())
+def _operator(scores: Tensor, temperature: Tensor | None, y: Tensor, fixed: float, alpha: float) -> Tensor:
+    return FenchelYoung.forward(scores, temperature, y, fixed, alpha)
+
+
+@_operator.register_fake
+def _(scores: Tensor, temperature: Tensor | None, y: Tensor, fixed: float, alpha: float) -> Tensor:
+    return scores.new_empty(scores.shape[:-1])
+
+
+_operator.register_autograd(FenchelYoung.backward, setup_context=FenchelYoung.setup_context)
