@@ -61,11 +61,14 @@ def test_values_and_derivatives(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ["labels", "binary", "Fenchel-Young 1.5"])
 def test_second_derivatives(name: str) -> None:
-    from jax.test_util import check_grads
-
-    check_grads(LOSSES[name], (Z, np.array([0.5, 1.0, 2.0, 1.5])), order=2)
+    """Forward over reverse, along a direction, against differences of the gradient."""
+    t, v, h = np.array([0.5, 1.0, 2.0, 1.5]), np.random.default_rng(4).standard_normal(Z.shape), 1e-6
+    gradient = jax.grad(lambda z: LOSSES[name](z, t))
+    along, step = jax.jit(lambda z: jax.jvp(gradient, (z,), (v,))[1]), jax.jit(gradient)
+    difference = (step(Z + h * v) - step(Z - h * v)) / (2 * h)
+    np.testing.assert_allclose(along(Z), difference, rtol=1e-7, atol=1e-9)
 
 
 def test_nothing_behind_a_mask_or_in_an_ignored_row_gives_nan() -> None:
@@ -98,7 +101,7 @@ def test_a_traced_label_that_is_none_gives_nan_in_its_row() -> None:
     gradient, losses = jax.jit(jax.grad(loss, has_aux=True))(jnp.asarray(Z), labels)
     assert np.isnan(losses).tolist() == [False, True, False, False]
     assert np.isnan(gradient).any(axis=-1).tolist() == [False, True, False, False]
-    with pytest.raises(ValueError, match="the label 7 at .1."):
+    with pytest.raises(ValueError, match=r"the label 7 at \[1\]"):
         softly.cross_entropy(Z, labels)
 
 
