@@ -86,7 +86,8 @@ def signed_sum(row: Any, temperature: float, weights: Any) -> tuple[Any, Any]:
 
 def fenchel_young(row: Any, target: Any, temperature: float = 1.0, alpha: float = 1.5) -> Any:
     """<p, z/T> + H(p) - <t, z/T> - H(t) of finite scores and a target that sums to 1, from the definition."""
-    p = exact("softmax" if alpha == 1 else "entmax", row, temperature, alpha)
+    found = exact("softmax" if alpha == 1 else "entmax", row, temperature, alpha)
+    p = [+x for x in found]  # in the working precision: mpmath finds log 1/4 to be 0 with 30 digits more
     a = to_mpf(to_fraction(alpha))
     entropies = [
         mpmath.fsum((x - x**a) / (a * (a - 1)) if a != 1 else -x * mpmath.log(x) for x in share if x > 0)
