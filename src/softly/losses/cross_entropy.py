@@ -1,0 +1,132 @@
+"""Cross-entropy of scores with labels or soft targets, and its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from softly._arrays import Array, Axis
+from softly._rows import Rows
+from softly.losses.rows import quiet, rows_and_targets, slopes, without_dropped
+from softly.losses.targets import Reduction, Targets, check_reduction, wide
+from softly.maps import log_softmax, softmax
+
+
+def cross_entropy(
+    scores: Array,
+    target: Array,
+    axis: Axis = -1,
+    *,
+    temperature: Any = 1.0,
+    where: Array | None = None,
+    class_weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Array:
+    """The negative log-probability of each row's label, or of its soft target on average; accurate near 0 too.
+
+    With p = softmax(z / T), weights w of the K classes and a smoothing e, the loss of row i is
+
+        sum_c w_c ((1 - e) [c = y_i] + e / K) (-log p_ic)   for a label y_i
+        sum_c w_c ((1 - e) t_ic + e / K) (-log p_ic)        for a soft target t_i, which need not sum to 1
+
+    reduction="sum" adds the rows; "mean" divides that by the sum of w_(y_i) over the rows that are not ignored, for
+    soft targets by the number of rows, as torch does; "none" leaves them. The gradient of a row is
+    (p sum(a) - a) / T with a the factors of -log p above.
+
+    - scores, axis, temperature, where: as `softmax`.
+    - target: labels, integers of any dtype in the scores' shape without `axis` (several axes count as one, in C order),
+      or soft targets, numbers >= 0 in the scores' shape.
+    - class_weight: one weight >= 0 a class. A label whose class has the weight 0 is as an ignored one.
+    - ignore_index: a label that leaves its row out, whatever the row holds.
+    - label_smoothing: e, from 0 to 1; classes that are impossible in a row have no share, nor count in its K.
+
+    Returns a number, or for "none" the scores' shape without `axis`, in the scores' floating dtype. Edge rows: a label
+    at an impossible class gives inf (gradient: 0 there, elsewhere as above), 0 * inf is 0; NaN gives NaN in its row;
+    the mean where nothing counts is NaN, with the gradient 0.
+
+    Raises ValueError (labels out of range, floats or of another shape, negative or NaN targets and weights, a smoothing
+    outside [0, 1], and as `softmax`), TypeError, AxisError. Source: torch.nn.functional.cross_entropy.
+
+    >>> float(cross_entropy([[2.0, 1.0, -1.0], [0.0, 40.0, 0.0]], [0, 1], reduction="sum").round(6))
+    0.349012
+    >>> cross_entropy([[0.0, 40.0]], [1], reduction="none")
+    array([4.24835426e-18])
+    """
+    return _cross_entropy(
+        scores, target, axis, temperature, where, class_weight, ignore_index, label_smoothing, reduction
+    )[0]
+
+
+def cross_entropy_and_gradient(
+    scores: Array,
+    target: Array,
+    axis: Axis = -1,
+    *,
+    temperature: Any = 1.0,
+    where: Array | None = None,
+    class_weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> tuple[Array, Array]:
+    """`cross_entropy` and its gradient in the scores, (loss, gradient), in one pass.
+
+    Arguments, edge rows and errors as `cross_entropy`. The gradient has the scores' shape; with reduction="none" it is
+    that of each row's own loss. Its rows sum to 0, and the entry of a class with p near 1 keeps its digits when p has
+    become 1, as minus the sum of the others.
+
+    >>> loss, gradient = cross_entropy_and_gradient([[20.0, 0.0, 0.0]], [0])
+    >>> gradient
+    array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]])
+    """
+    return _cross_entropy(
+        scores, target, axis, temperature, where, class_weight, ignore_index, label_smoothing, reduction, True
+    )
+
+
+def _cross_entropy(
+    scores: Array,
+    target: Array,
+    axis: Axis,
+    temperature: Any,
+    where: Array | None,
+    class_weight: Array | None,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: Reduction,
+    with_gradient: bool = False,
+) -> tuple[Array, Array]:
+    """Checks, rows, the caller's layout; the gradient is None where it is not asked for."""
+    reduction = check_reduction(reduction)
+    with quiet(scores):
+        rows, targets = rows_and_targets(
+            scores, target, axis, temperature, where,
+            class_weight=class_weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        )  # fmt: skip
+        losses, gradient = rows_value_and_gradient(rows, targets, targets.share(reduction) if with_gradient else None)
+        loss = rows.restore(targets.reduced(losses, reduction))
+        return loss, None if gradient is None else replace(rows, reduces=False).restore(gradient)
+
+
+def rows_value_and_gradient(rows: Rows, targets: Targets, share: Array | float | None) -> tuple[Array, Array | None]:
+    """The weighted loss of each row and, given its share in the result, the gradient of that in the scores."""
+    xp, rows = rows.xp, without_dropped(rows, targets.dropped)
+    z, t = rows.scores, rows.temperature
+    log_p = log_softmax(z, temperature=t)
+    a = None if targets.is_plain and share is None else targets.each_class(z != -np.inf if targets.smoothing else None)
+    if targets.is_plain and targets.classes:
+        losses = 0 - xp.take_along_axis(log_p, xp.expand_dims(targets.labels, axis=-1), axis=-1)[..., 0]
+        if targets.weight is not None:
+            losses = xp.where(targets.weight == 0, 0.0, targets.weight * wide(xp, losses))
+    elif targets.classes:
+        losses = 0 - xp.sum(a * xp.where((a == 0) & (log_p == -np.inf), 0.0, log_p), axis=-1)
+    else:
+        losses = xp.sum(z, axis=-1)
+    if share is None:
+        return losses, None
+    gradient = slopes(rows, softmax(z, temperature=t), a)
+    return losses, gradient if isinstance(share, float) else gradient * xp.astype(share, gradient.dtype)
