@@ -52,6 +52,7 @@ _MODULES = {
         "softmax_or_sigmoids",
     ),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
+    "losses.linear": ("linear_cross_entropy", "linear_cross_entropy_and_gradients"),
     "report": ("CalibrationReport",),
     "_kernels": ("which",),
     "_errors": ("DegenerateFitWarning", "InputError"),
@@ -99,6 +100,8 @@ if _TYPE_CHECKING:
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file
+    from softly.losses.linear import linear_cross_entropy as linear_cross_entropy
+    from softly.losses.linear import linear_cross_entropy_and_gradients as linear_cross_entropy_and_gradients
     from softly.maps import entmax as entmax
     from softly.maps import log_sigmoid as log_sigmoid
     from softly.maps import log_softmax as log_softmax
