@@ -10,14 +10,14 @@ Whoever calls has checked. The products of NumPy are here, those of torch in sof
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from softly._arrays import Array
-from softly.maps import log_softmax
+from softly.maps import log_softmax, softmax
 
 # A chunk's scores take so much, or an eighth of what the weights take: with fewer rows to a chunk, reading the weights
 # would cost as much as multiplying them.
@@ -156,36 +156,66 @@ def scores_to_gradient(xp: Any, scores: Array, loss: Loss, with_gradient: bool) 
     """The losses of a chunk's rows; their scores become the gradient in them, if one is needed.
 
     With v the share of the label in the target and u w_c what smoothing gives to each possible class, the loss is
-    -v log p_label - u sum w log p and its gradient p (v + u sum w) - u w, less v at the label, all over T. There
-    v (p - 1) comes from log p, which keeps it to its last bit.
+    -v log p_label - u sum w log p and its gradient p (v + u sum w) - u w, less v at the label, all over T.
 
     Where the largest score is infinite nothing moves with it, and impossible classes do not move: gradients are 0.
     """
     at_labels = xp.arange(scores.shape[0], device=loss.labels.device), loss.labels
-    constant = xp.isinf(xp.amax(scores, -1)) if with_gradient else None
-    logs = log_softmax(scores, temperature=loss.temperature, out=scores if xp is np else None)
-    of_label = xp.astype(logs[at_labels], loss.scale.dtype)
-    share = xp.full_like(of_label, 1 - loss.label_smoothing)
+    leader = xp.argmax(scores, -1)
+    constant = xp.isinf(scores[at_labels[0], leader])
+    even = None
+    if loss.label_smoothing:
+        even = _Smoothing.with_logs(xp, scores, loss)
+        log_p = xp.astype(scores[at_labels], loss.scale.dtype)
+        less = xp.expm1(log_p)
+        xp.exp(scores, out=scores)
+    else:
+        log_p, less = _scores_to_probabilities(xp, scores, leader, at_labels, loss)
+    share = xp.full_like(log_p, 1 - loss.label_smoothing)
     if loss.class_weight is not None:
         share *= loss.class_weight[loss.labels]
-    losses = xp.where(share == 0, 0.0, 0.0 - share * of_label)
-    even = _Smoothing.of(xp, logs, loss) if loss.label_smoothing else None
+    losses = xp.where(share == 0, 0.0, 0.0 - share * log_p)
     if even is not None:
         losses -= even.share * even.sum_of_logs
     if not with_gradient:
         return losses
     factor = xp.where(constant, 0.0, _over_temperature(xp, loss.scale, loss.temperature))
-    at_label = share * xp.expm1(of_label)
-    xp.exp(logs, out=scores)
+    at_label = share * less
     if even is None:
         scores *= _column(xp, factor * share, scores)
     else:
-        at_label += even.share * (xp.exp(of_label) * even.total - even.class_weight[loss.labels])
+        at_label += even.share * ((1 + less) * even.total - even.class_weight[loss.labels])
         scores *= _column(xp, share + even.share * even.total, scores)
         scores -= even.of_classes(xp, scores)
         scores *= _column(xp, factor, scores)
-    scores[at_labels] = _column(xp, factor * xp.where(of_label == -math.inf, 0.0, at_label), scores)[:, 0]
+    scores[at_labels] = _column(xp, factor * xp.where(log_p == -math.inf, 0.0, at_label), scores)[:, 0]
     return losses
+
+
+def _scores_to_probabilities(
+    xp: Any, scores: Array, leader: Array, at_labels: tuple[Array, Array], loss: Loss
+) -> tuple[Array, Array]:
+    """log p and p - 1 of the labels; the scores become p, but 0 at the labels.
+
+    Above 1/2, where p has lost 1 - p, they come of the sum of the others; where p may have underflown, log p is that of
+    the leader less the gap between their scores.
+    """
+    top, own = (xp.astype(scores[at_labels[0], column], loss.scale.dtype) for column in (leader, loss.labels))
+    gap = xp.where(top == own, 0.0, top - own)
+    gap = xp.where(xp.isinf(gap), gap, gap / loss.temperature)
+    _in_place(xp, softmax, scores, loss)
+    p_top, p = (xp.astype(scores[at_labels[0], column], loss.scale.dtype) for column in (leader, loss.labels))
+    scores[at_labels] = 0
+    others = xp.astype(scores.sum(-1), p.dtype)
+    log_p = xp.where(p > 0.5, xp.log1p(-others), xp.where(p > 1e-30, xp.log(p), xp.log(p_top) - gap))
+    return log_p, xp.where(p > 0.5, -others, p - 1)
+
+
+def _in_place(xp: Any, function: Callable[..., Array], scores: Array, loss: Loss) -> None:
+    if xp is np:
+        function(scores, temperature=loss.temperature, out=scores)
+    else:
+        scores[...] = function(scores, temperature=loss.temperature)
 
 
 @dataclass(slots=True)
@@ -199,8 +229,9 @@ class _Smoothing:
     sum_of_logs: Array  # (n,): of weight times log p
 
     @staticmethod
-    def of(xp: Any, logs: Array, loss: Loss) -> _Smoothing:
-        """Of log-probabilities: the sum of all is finite unless a class is impossible, or something NaN."""
+    def with_logs(xp: Any, logs: Array, loss: Loss) -> _Smoothing:
+        """Of scores, which become log p: the sum of all is finite unless a class is impossible, or something NaN."""
+        _in_place(xp, log_softmax, logs, loss)
         classes, like = logs.shape[1], loss.scale
         weight = loss.class_weight
         if weight is None:
