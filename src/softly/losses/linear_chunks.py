@@ -162,7 +162,7 @@ def scores_to_gradient(xp: Any, scores: Array, loss: Loss, with_gradient: bool) 
     """
     at_labels = xp.arange(scores.shape[0], device=loss.labels.device), loss.labels
     leader = xp.argmax(scores, -1)
-    constant = xp.isinf(scores[at_labels[0], leader])
+    still, label_still = xp.isinf(scores[at_labels[0], leader]), xp.isinf(scores[at_labels])
     even = None
     if loss.label_smoothing:
         even = _Smoothing.with_logs(xp, scores, loss)
@@ -179,7 +179,7 @@ def scores_to_gradient(xp: Any, scores: Array, loss: Loss, with_gradient: bool) 
         losses -= even.share * even.sum_of_logs
     if not with_gradient:
         return losses
-    factor = xp.where(constant, 0.0, _over_temperature(xp, loss.scale, loss.temperature))
+    factor = xp.where(still, 0.0, _over_temperature(xp, loss.scale, loss.temperature))
     at_label = share * less
     if even is None:
         scores *= _column(xp, factor * share, scores)
@@ -188,7 +188,7 @@ def scores_to_gradient(xp: Any, scores: Array, loss: Loss, with_gradient: bool) 
         scores *= _column(xp, share + even.share * even.total, scores)
         scores -= even.of_classes(xp, scores)
         scores *= _column(xp, factor, scores)
-    scores[at_labels] = _column(xp, factor * xp.where(log_p == -math.inf, 0.0, at_label), scores)[:, 0]
+    scores[at_labels] = _column(xp, factor * xp.where(label_still, 0.0, at_label), scores)[:, 0]
     return losses
 
 
@@ -202,7 +202,7 @@ def _scores_to_probabilities(
     """
     top, own = (xp.astype(scores[at_labels[0], column], loss.scale.dtype) for column in (leader, loss.labels))
     gap = xp.where(top == own, 0.0, top - own)
-    gap = xp.where(xp.isinf(gap), gap, gap / loss.temperature)
+    gap = xp.where((gap == 0) | (gap == math.inf), gap, gap / loss.temperature)
     _in_place(xp, softmax, scores, loss)
     p_top, p = (xp.astype(scores[at_labels[0], column], loss.scale.dtype) for column in (leader, loss.labels))
     scores[at_labels] = 0
@@ -223,32 +223,34 @@ class _Smoothing:
     """What the possible classes of each row share evenly."""
 
     class_weight: Array  # (classes,)
-    impossible: Array | None  # (n, classes); None: nothing is
+    impossible: Array  # (n, classes)
     share: Array  # (n,): smoothing over the number of possible classes
     total: Array  # (n,): of their weights
     sum_of_logs: Array  # (n,): of weight times log p
 
     @staticmethod
-    def with_logs(xp: Any, logs: Array, loss: Loss) -> _Smoothing:
-        """Of scores, which become log p: the sum of all is finite unless a class is impossible, or something NaN."""
-        _in_place(xp, log_softmax, logs, loss)
-        classes, like = logs.shape[1], loss.scale
+    def with_logs(xp: Any, scores: Array, loss: Loss) -> _Smoothing:
+        """Of scores, which become log p."""
+        classes, like = scores.shape[1], loss.scale
         weight = loss.class_weight
         if weight is None:
             weight = xp.ones(classes, dtype=like.dtype, device=like.device)
-        narrow, share = xp.astype(weight, logs.dtype), xp.full_like(like, loss.label_smoothing / classes)
-        total, sums, impossible = xp.full_like(like, 1.0) * weight.sum(), logs @ narrow, None
-        if not xp.all(xp.isfinite(sums)):
-            impossible = logs == -math.inf
-            possible = xp.astype(~impossible, logs.dtype)
+        narrow, share = xp.astype(weight, scores.dtype), xp.full_like(like, loss.label_smoothing / classes)
+        total, impossible = xp.full_like(like, 1.0) * weight.sum(), scores == -math.inf
+        if xp.any(impossible):
+            possible = xp.astype(~impossible, scores.dtype)
             share = loss.label_smoothing / xp.clip(xp.astype(possible.sum(-1), like.dtype), 1, None)
-            total, sums = xp.astype(possible @ narrow, like.dtype), xp.where(impossible, 0.0, logs) @ narrow
+            total = xp.astype(possible @ narrow, like.dtype)
+        _in_place(xp, log_softmax, scores, loss)
+        sums = scores @ narrow
+        if not xp.all(xp.isfinite(sums)):  # 0 * -inf is 0
+            sums = xp.where(impossible | (weight == 0), 0.0, scores) @ narrow
         return _Smoothing(weight, impossible, share, total, xp.astype(sums, like.dtype))
 
     def of_classes(self, xp: Any, scores: Array) -> Array:
         """The share of each class, for every row or, where some are impossible, for each."""
         weight = xp.astype(self.class_weight, scores.dtype)
-        if self.impossible is None:
+        if not xp.any(self.impossible):
             return weight * self.share[0]
         return xp.where(self.impossible, 0.0, _column(xp, self.share, scores) * weight)
 

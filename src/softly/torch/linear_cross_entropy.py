@@ -73,8 +73,13 @@ def evaluate(problem: Problem, reduction: Reduction) -> Tensor:
 
 def _call(*arguments: Any) -> tuple[Tensor, ...]:
     """The value and the gradients, as LinearCrossEntropy.forward returns them."""
-    found = _operator(*arguments) if is_traced(arguments[0]) else LinearCrossEntropy.apply(*arguments)
+    found = _operator(*arguments) if _is_watched(arguments[0]) else LinearCrossEntropy.apply(*arguments)
     return tuple(found)
+
+
+def _is_watched(tensor: Tensor) -> bool:
+    """Whether a compiler or a mode must see one operator, not what happens in memory."""
+    return is_traced(tensor) or bool(torch._C._len_torch_dispatch_stack())
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -149,6 +154,16 @@ class LinearCrossEntropy(torch.autograd.Function):
             found = [None if g is None else _Final.apply(g, cotangent, *inputs) for g in found]
         return *found, *nothing
 
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Any:
+        """Refused."""
+        raise InputError("linear_cross_entropy has no forward mode: use cross_entropy(hidden @ weight.T, target)")
+
+    @staticmethod
+    def vmap(*_: Any) -> Any:
+        """Refused."""
+        raise InputError("linear_cross_entropy has no vmap: pass hidden of shape (*batch, d) and a target (*batch)")
+
 
 class _Final(torch.autograd.Function):
     """A gradient that has no derivatives: they would be wrong, for it was computed as a number."""
@@ -172,7 +187,7 @@ class _Final(torch.autograd.Function):
 
 def _times(gradient: Tensor, number: Tensor) -> Tensor:
     """In its own memory where nobody will ask for it again."""
-    if is_traced(gradient) or torch._C._autograd._get_current_graph_task_keep_graph():
+    if _is_watched(gradient) or torch._C._autograd._get_current_graph_task_keep_graph():
         return gradient * number
     return gradient.mul_(number)
 
