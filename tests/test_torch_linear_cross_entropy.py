@@ -72,6 +72,28 @@ def test_value_and_gradients_are_torchs(reduction: str) -> None:
         close(*results)
 
 
+def test_rows_as_on_a_device_are_those_of_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the rows of scores are torch's too."""
+    hidden, weight, bias, temperature, labels = arguments()
+    bias.data[4] = -torch.inf
+    module = softly.torch.linear_cross_entropy
+
+    class OnDevice(module.TorchProducts):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.xp = module.array_api
+
+    for smoothing, w in itertools.product((0.0, 0.1), (None, torch.arange(CLASSES))):
+        options = {"class_weight": w, "label_smoothing": smoothing, "temperature": temperature}
+        results = []
+        for products in (module.TorchProducts, OnDevice):
+            with monkeypatch.context() as patch:
+                patch.setattr(module, "TorchProducts", products)
+                loss = softly.linear_cross_entropy(hidden, weight, labels, bias=bias, reduction="sum", **options)
+                results.append([loss, *torch.autograd.grad(loss, (hidden, weight, bias, temperature))])
+        close(*results)
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_one_temperature_has_its_gradient() -> None:
     hidden, weight, bias, _, labels = arguments()

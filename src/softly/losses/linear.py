@@ -61,7 +61,8 @@ def linear_cross_entropy(
     0.349012
     """
     reduction = check_reduction(reduction)
-    problem = _prepare(hidden, weight, target, bias, temperature, class_weight, ignore_index, label_smoothing)
+    options = {"class_weight": class_weight, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
+    problem = _prepare(hidden, weight, target, bias, temperature, **options)
     if is_tensor(problem.hidden):
         from softly.torch import linear_cross_entropy as over_tensors
 
@@ -91,7 +92,8 @@ def linear_cross_entropy_and_gradients(
     array([[-0.5541,  0.0946]])
     """
     reduction = check_reduction(reduction)
-    problem = _prepare(hidden, weight, target, bias, temperature, class_weight, ignore_index, label_smoothing)
+    options = {"class_weight": class_weight, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
+    problem = _prepare(hidden, weight, target, bias, temperature, **options)
     if is_tensor(problem.hidden):
         raise TypeError("hidden is a tensor, whose gradients are torch's: call linear_cross_entropy(...).backward()")
     zeros = NumPyProducts(problem.compute).zeros
@@ -174,9 +176,7 @@ def _prepare(
     target: Any,
     bias: Any,
     temperature: Any,
-    class_weight: Any,
-    ignore_index: int,
-    label_smoothing: float,
+    **options: Any,
 ) -> Problem:
     """Everything checked."""
     xp, hidden = as_array(hidden, "hidden")
@@ -203,10 +203,7 @@ def _prepare(
             f"target has shape {(*batch, classes)}: soft targets are as large as the scores, so compute them: "
             "cross_entropy(hidden @ weight.T, target)"
         )
-    targets = as_targets(
-        target, xp, like, batch, classes,
-        class_weight=class_weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
-    )  # fmt: skip
+    targets = as_targets(target, xp, like, batch, classes, **options)
     checked = check_temperature(temperature, xp, like, batch, "row")
     if not isinstance(checked, float):
         checked = xp.reshape(checked, (-1,))

@@ -119,7 +119,7 @@ def run(
     """
     (n, width), classes = hidden.shape, weight.shape[0]
     size = rows_in_a_chunk(classes, width, products.itemsize)
-    blocks = list(_slices(classes, max(1, BLOCK_BYTES // max(1, width * products.itemsize))))
+    blocks = list(_slices(classes, _rounded(BLOCK_BYTES // max(1, width * products.itemsize), 64)))
     buffer = products.zeros(min(size, n), classes)
     losses = products.xp.zeros_like(loss.scale)
     for rows in _chunks(n, loss.kept, size):
@@ -160,17 +160,16 @@ def scores_to_gradient(xp: Any, scores: Array, loss: Loss, with_gradient: bool) 
 
     Where the largest score is infinite nothing moves with it, and impossible classes do not move: gradients are 0.
     """
-    at_labels = xp.arange(scores.shape[0], device=loss.labels.device), loss.labels
     leader = xp.argmax(scores, -1)
-    still, label_still = xp.isinf(scores[at_labels[0], leader]), xp.isinf(scores[at_labels])
+    top, own = _pick(xp, scores, leader, loss), _pick(xp, scores, loss.labels, loss)
     even = None
     if loss.label_smoothing:
         even = _Smoothing.with_logs(xp, scores, loss)
-        log_p = xp.astype(scores[at_labels], loss.scale.dtype)
+        log_p = _pick(xp, scores, loss.labels, loss)
         less = xp.expm1(log_p)
         xp.exp(scores, out=scores)
     else:
-        log_p, less = _scores_to_probabilities(xp, scores, leader, at_labels, loss)
+        log_p, less = _softmax_at_labels(xp, scores, leader, top - own, loss)
     share = xp.full_like(log_p, 1 - loss.label_smoothing)
     if loss.class_weight is not None:
         share *= loss.class_weight[loss.labels]
@@ -179,36 +178,42 @@ def scores_to_gradient(xp: Any, scores: Array, loss: Loss, with_gradient: bool) 
         losses -= even.share * even.sum_of_logs
     if not with_gradient:
         return losses
-    factor = xp.where(still, 0.0, _over_temperature(xp, loss.scale, loss.temperature))
+    factor = xp.where(xp.isinf(top), 0.0, _over_temperature(xp, loss.scale, loss.temperature))
     at_label = share * less
     if even is None:
-        scores *= _column(xp, factor * share, scores)
+        scores *= _factors(xp, factor * share, scores)[:, None]
     else:
         at_label += even.share * ((1 + less) * even.total - even.class_weight[loss.labels])
-        scores *= _column(xp, share + even.share * even.total, scores)
+        scores *= _factors(xp, share + even.share * even.total, scores)[:, None]
         scores -= even.of_classes(xp, scores)
-        scores *= _column(xp, factor, scores)
-    scores[at_labels] = _column(xp, factor * xp.where(label_still, 0.0, at_label), scores)[:, 0]
+        scores *= _factors(xp, factor, scores)[:, None]
+    at_label = xp.where(xp.isinf(own), 0.0, factor * at_label)
+    scores[_entries(xp, loss.labels)] = _factors(xp, at_label, scores)
     return losses
 
 
-def _scores_to_probabilities(
-    xp: Any, scores: Array, leader: Array, at_labels: tuple[Array, Array], loss: Loss
-) -> tuple[Array, Array]:
-    """log p and p - 1 of the labels; the scores become p, but 0 at the labels.
+def _softmax_at_labels(xp: Any, scores: Array, leader: Array, gap: Array, loss: Loss) -> tuple[Array, Array]:
+    """log p and p - 1 of the labels; the scores become p, but 0 at the labels. gap: by which the leader's is higher.
 
-    Above 1/2, where p has lost 1 - p, they come of the sum of the others; where p may have underflown, log p is that of
-    the leader less the gap between their scores.
+    Above 1/2, where p has lost digits of 1 - p, they come of the sum of the others; where p may have underflown, log p
+    is that of the leader less gap / T.
     """
-    top, own = (xp.astype(scores[at_labels[0], column], loss.scale.dtype) for column in (leader, loss.labels))
-    gap = xp.where(top == own, 0.0, top - own)
-    gap = xp.where((gap == 0) | (gap == math.inf), gap, gap / loss.temperature)
     _in_place(xp, softmax, scores, loss)
-    p_top, p = (xp.astype(scores[at_labels[0], column], loss.scale.dtype) for column in (leader, loss.labels))
-    scores[at_labels] = 0
+    p_top, p = _pick(xp, scores, leader, loss), _pick(xp, scores, loss.labels, loss)
+    scores[_entries(xp, loss.labels)] = 0
     others = xp.astype(scores.sum(-1), p.dtype)
+    gap = xp.where((gap > 0) & (gap < math.inf), gap / loss.temperature, xp.where(gap == 0, 0.0, math.inf))
     log_p = xp.where(p > 0.5, xp.log1p(-others), xp.where(p > 1e-30, xp.log(p), xp.log(p_top) - gap))
     return log_p, xp.where(p > 0.5, -others, p - 1)
+
+
+def _entries(xp: Any, columns: Array) -> tuple[Array, Array]:
+    return xp.arange(columns.shape[0], device=columns.device), columns
+
+
+def _pick(xp: Any, scores: Array, columns: Array, loss: Loss) -> Array:
+    """One entry of each row, in float64."""
+    return xp.astype(scores[_entries(xp, columns)], loss.scale.dtype)
 
 
 def _in_place(xp: Any, function: Callable[..., Array], scores: Array, loss: Loss) -> None:
@@ -252,13 +257,17 @@ class _Smoothing:
         weight = xp.astype(self.class_weight, scores.dtype)
         if not xp.any(self.impossible):
             return weight * self.share[0]
-        return xp.where(self.impossible, 0.0, _column(xp, self.share, scores) * weight)
+        return xp.where(self.impossible, 0.0, _factors(xp, self.share, scores)[:, None] * weight)
 
 
 def rows_in_a_chunk(classes: int, width: int, itemsize: int) -> int:
-    """As many as SCORES_BYTES hold, in sixteens, and at least an eighth of the width."""
-    rows = max(SCORES_BYTES // max(1, classes * itemsize), width // 8)
-    return max(1, rows // 16 * 16 or rows)
+    """As many as SCORES_BYTES hold, and at least an eighth of the width."""
+    return _rounded(max(SCORES_BYTES // (max(1, classes, width) * itemsize), width // 8), 16)
+
+
+def _rounded(number: int, unit: int) -> int:
+    """Down to whole units, for products are slower between; at least 1."""
+    return max(1, number // unit * unit or number)
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:
@@ -280,7 +289,7 @@ def _over_temperature(xp: Any, x: Array, temperature: float | Array) -> Array:
     return xp.where(limit, 0.0, x / xp.where(limit, 1.0, temperature))
 
 
-def _column(xp: Any, factors: Array, scores: Array) -> Array:
-    """One factor a row in the scores' dtype: finite, so that a probability of 0 stays so."""
+def _factors(xp: Any, numbers: Array, scores: Array) -> Array:
+    """In the scores' dtype, and finite: a probability of 0 stays so."""
     largest = float(xp.finfo(scores.dtype).max)
-    return xp.astype(xp.clip(factors, -largest, largest), scores.dtype)[:, None]
+    return xp.astype(xp.clip(numbers, -largest, largest), scores.dtype)
