@@ -17,6 +17,7 @@ USUAL = {"float32", "float64"}
 HEADERS = {
     "case": ("case", "input", "options", "result", "source"),
     "fit": ("case", "scores", "labels", "result", "source"),
+    "loss": ("case", "input", "options", "result", "source"),
     "planned": ("case", "input", "options", "result", "source"),
 }
 INTRODUCTION = """# What the functions promise at the edges
@@ -90,7 +91,7 @@ def cells(kind: str, row: dict[str, Any]) -> list[str]:
         warns = f", warns: {row['warning']}" if "warning" in row else ""
         return [name, code(shown(row["scores"])), code(shown(row["labels"]) + weights), result + warns, source]
     pairs = dtypes[0].startswith("complex")
-    if kind == "planned":
+    if kind in ("loss", "planned"):
         result = row["raises"] if "raises" in row else code(shown(row["expected"], SHORT))
         found = [f"{row['function']}: {result}"]
     else:

@@ -84,6 +84,19 @@ def signed_sum(row: Any, temperature: float, weights: Any) -> tuple[Any, Any]:
     return mpmath.log(abs(total)), total / abs(total)
 
 
+def fenchel_young(row: Any, target: Any, temperature: float = 1.0, alpha: float = 1.5) -> Any:
+    """<p, z/T> + H(p) - <t, z/T> - H(t) of finite scores and a target that sums to 1, from the definition."""
+    p = exact("softmax" if alpha == 1 else "entmax", row, temperature, alpha)
+    a = to_mpf(to_fraction(alpha))
+    entropies = [
+        mpmath.fsum((x - x**a) / (a * (a - 1)) if a != 1 else -x * mpmath.log(x) for x in share if x > 0)
+        for share in (p, [mpmath.mpf(t) for t in target])
+    ]
+    heights = [to_mpf(to_fraction(z) / to_fraction(temperature)) for z in row]
+    moved = mpmath.fsum((x - t) * h for x, t, h in zip(p, target, heights, strict=True))
+    return moved + entropies[0] - entropies[1]
+
+
 def fitted_temperature(scores: Any, labels: Any, weights: Any = None) -> tuple[Any, Any]:
     """The root T of sum w (<z, p> - z_y) by bisection in log(1/T), and its standard error from the information in 1/T.
 

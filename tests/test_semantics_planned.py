@@ -114,32 +114,6 @@ def test_derivatives_in_torch(row: dict[str, Any], dtype: str) -> None:
 # ---------------------------------------------------------------- against torch
 
 
-def cross_entropy(torch: Any, scores: Any, given: dict[str, Any], options: dict[str, Any]) -> Any:
-    """Torch's loss, of labels or of soft targets."""
-    weight = options.get("class_weight")
-    target = fill(given["labels"]) if "labels" in given else fill(given["targets"], np.float64)
-    return torch.nn.functional.cross_entropy(
-        scores / options.get("temperature", 1.0),
-        torch.from_numpy(target),
-        weight=None if weight is None else torch.tensor(weight, dtype=torch.float64),
-        reduction=options["reduction"],
-        ignore_index=options.get("ignore_index", -100),
-        label_smoothing=options.get("label_smoothing", 0.0),
-    )
-
-
-@pytest.mark.parametrize("row", told("cross_entropy", GRADIENT + "cross_entropy", finite=True))
-def test_cross_entropy_is_torchs(row: dict[str, Any]) -> None:
-    torch = pytest.importorskip("torch", exc_type=ImportError)
-    scores = torch.from_numpy(fill(row["input"]["scores"], np.float64)).requires_grad_()
-    result = cross_entropy(torch, scores, row["input"], row["options"])
-    if row["function"].startswith(GRADIENT):
-        cotangent = torch.tensor(row["options"]["cotangent"], dtype=torch.float64)
-        result = torch.autograd.grad(result, scores, cotangent)[0]
-    # absolutely as well: torch loses a loss near 0
-    np.testing.assert_allclose(result.detach().numpy(), row["expected"], rtol=1e-12, atol=1e-15)
-
-
 @pytest.mark.parametrize("row", told("attention", GRADIENT + "attention", finite=True))
 def test_attention_is_torchs(row: dict[str, Any]) -> None:
     """Where a query has a key: what torch makes of fully masked ones changed from release to release."""

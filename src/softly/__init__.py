@@ -51,8 +51,15 @@ _MODULES = {
         "saturation",
         "softmax_or_sigmoids",
     ),
+    "losses": (
+        "binary_cross_entropy",
+        "cross_entropy",
+        "cross_entropy_and_gradient",
+        "fenchel_young_loss",
+        "linear_cross_entropy",
+        "linear_cross_entropy_and_gradients",
+    ),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
-    "losses.linear": ("linear_cross_entropy", "linear_cross_entropy_and_gradients"),
     "report": ("CalibrationReport",),
     "_kernels": ("which",),
     "_errors": ("DegenerateFitWarning", "InputError"),
@@ -100,8 +107,12 @@ if _TYPE_CHECKING:
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file
-    from softly.losses.linear import linear_cross_entropy as linear_cross_entropy
-    from softly.losses.linear import linear_cross_entropy_and_gradients as linear_cross_entropy_and_gradients
+    from softly.losses import binary_cross_entropy as binary_cross_entropy
+    from softly.losses import cross_entropy as cross_entropy
+    from softly.losses import cross_entropy_and_gradient as cross_entropy_and_gradient
+    from softly.losses import fenchel_young_loss as fenchel_young_loss
+    from softly.losses import linear_cross_entropy as linear_cross_entropy
+    from softly.losses import linear_cross_entropy_and_gradients as linear_cross_entropy_and_gradients
     from softly.maps import entmax as entmax
     from softly.maps import log_sigmoid as log_sigmoid
     from softly.maps import log_softmax as log_softmax

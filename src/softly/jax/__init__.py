@@ -13,6 +13,7 @@ import numpy as np
 from softly._arrays import Array, Axis, Empty, jax_of
 from softly._rows import as_rows
 from softly._segments import as_segments, group
+from softly.jax.losses import fenchel_young as fenchel_young
 from softly.jax.maps import asarray, run
 from softly.jax.maps import until_still as until_still
 from softly.jax.segments import SegmentsInAnyOrder

@@ -56,14 +56,9 @@ def cross_entropy(
     >>> cross_entropy([[0.0, 40.0]], [1], reduction="none")
     array([4.24835426e-18])
     """
-    reduction = check_reduction(reduction)
-    with quiet(scores):
-        rows, targets = rows_and_targets(
-            scores, target, axis, temperature, where,
-            class_weight=class_weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
-        )  # fmt: skip
-        losses, _ = rows_value_and_gradient(rows, targets, None)
-        return rows.restore(targets.reduced(losses, reduction))
+    return _cross_entropy(
+        scores, target, axis, temperature, where, class_weight, ignore_index, label_smoothing, reduction
+    )[0]
 
 
 def cross_entropy_and_gradient(
@@ -86,34 +81,52 @@ def cross_entropy_and_gradient(
 
     >>> loss, gradient = cross_entropy_and_gradient([[20.0, 0.0, 0.0]], [0])
     >>> gradient
-    array([[-4.12230721e-09,  2.06115361e-09,  2.06115361e-09]])
+    array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]])
     """
+    return _cross_entropy(
+        scores, target, axis, temperature, where, class_weight, ignore_index, label_smoothing, reduction, True
+    )
+
+
+def _cross_entropy(
+    scores: Array,
+    target: Array,
+    axis: Axis,
+    temperature: Any,
+    where: Array | None,
+    class_weight: Array | None,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: Reduction,
+    with_gradient: bool = False,
+) -> tuple[Array, Array]:
+    """Checks, rows, the caller's layout; the gradient is None where it is not asked for."""
     reduction = check_reduction(reduction)
     with quiet(scores):
         rows, targets = rows_and_targets(
             scores, target, axis, temperature, where,
             class_weight=class_weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
         )  # fmt: skip
-        losses, gradient = rows_value_and_gradient(rows, targets, reduction)
-        return rows.restore(targets.reduced(losses, reduction)), replace(rows, reduces=False).restore(gradient)
+        losses, gradient = rows_value_and_gradient(rows, targets, targets.share(reduction) if with_gradient else None)
+        loss = rows.restore(targets.reduced(losses, reduction))
+        return loss, None if gradient is None else replace(rows, reduces=False).restore(gradient)
 
 
-def rows_value_and_gradient(
-    rows: Rows, targets: Targets, reduction: Reduction | None
-) -> tuple[Array, Array | None]:
-    """The weighted loss of each row and, unless `reduction` is None, the gradient of the reduced loss in the scores."""
+def rows_value_and_gradient(rows: Rows, targets: Targets, share: Array | float | None) -> tuple[Array, Array | None]:
+    """The weighted loss of each row and, given its share in the result, the gradient of that in the scores."""
     xp, rows = rows.xp, without_dropped(rows, targets.dropped)
     z, t = rows.scores, rows.temperature
-    log_p, a = log_softmax(z, temperature=t), None
+    log_p = log_softmax(z, temperature=t)
+    a = None if targets.is_plain and share is None else targets.each_class(z != -np.inf if targets.smoothing else None)
     if targets.is_plain and targets.classes:
         losses = 0 - xp.take_along_axis(log_p, xp.expand_dims(targets.labels, axis=-1), axis=-1)[..., 0]
         if targets.weight is not None:
             losses = xp.where(targets.weight == 0, 0.0, targets.weight * wide(xp, losses))
-    else:
-        a = targets.each_class(z != -np.inf if targets.smoothing else None)
+    elif targets.classes:
         losses = 0 - xp.sum(a * xp.where((a == 0) & (log_p == -np.inf), 0.0, log_p), axis=-1)
-    if reduction is None:
+    else:
+        losses = xp.sum(z, axis=-1)
+    if share is None:
         return losses, None
-    gradient = slopes(rows, softmax(z, temperature=t), targets.each_class() if a is None else a)
-    share = targets.share(reduction)
-    return losses, gradient if reduction != "mean" else xp.astype(gradient * share, gradient.dtype)
+    gradient = slopes(rows, softmax(z, temperature=t), a)
+    return losses, gradient if isinstance(share, float) else gradient * xp.astype(share, gradient.dtype)

@@ -13,6 +13,7 @@ from softly._arrays import Array, as_array, beside, check_temperature, device, f
 from softly._errors import InputError
 from softly._rows import give_back
 from softly.losses.linear_chunks import Gradients, Loss, NumPyProducts, run
+from softly.losses.rows import quiet
 from softly.losses.targets import Reduction, Targets, as_targets, check_reduction, wide
 
 
@@ -62,12 +63,13 @@ def linear_cross_entropy(
     """
     reduction = check_reduction(reduction)
     options = {"class_weight": class_weight, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
-    problem = _prepare(hidden, weight, target, bias, temperature, **options)
-    if is_tensor(problem.hidden):
-        from softly.torch import linear_cross_entropy as over_tensors
+    with quiet(hidden):
+        problem = _prepare(hidden, weight, target, bias, temperature, **options)
+        if is_tensor(problem.hidden):
+            from softly.torch import linear_cross_entropy as over_tensors
 
-        return over_tensors.evaluate(problem, reduction)
-    return _evaluate(problem, reduction, None)
+            return over_tensors.evaluate(problem, reduction)
+        return _evaluate(problem, reduction, None)
 
 
 def linear_cross_entropy_and_gradients(
@@ -93,26 +95,19 @@ def linear_cross_entropy_and_gradients(
     """
     reduction = check_reduction(reduction)
     options = {"class_weight": class_weight, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
-    problem = _prepare(hidden, weight, target, bias, temperature, **options)
-    if is_tensor(problem.hidden):
-        raise TypeError("hidden is a tensor, whose gradients are torch's: call linear_cross_entropy(...).backward()")
-    zeros = NumPyProducts(problem.compute).zeros
-    into = Gradients(
-        zeros(*problem.hidden.shape),
-        zeros(*problem.weight.shape),
-        None if problem.bias is None else zeros(*problem.bias.shape),
-    )
-    loss = _evaluate(problem, reduction, into)
-
-    def given_back(gradient: Any, x: Any, shape: tuple[int, ...]) -> Any:
-        return gradient.astype(float_dtypes(np, x.dtype)[0], copy=False).reshape(shape)
-
-    return LinearGradients(
-        loss,
-        given_back(into.hidden, problem.hidden, (*problem.batch, problem.hidden.shape[1])),
-        given_back(into.weight, problem.weight, problem.weight.shape),
-        None if problem.bias is None else given_back(into.bias, problem.bias, problem.bias.shape),
-    )
+    with quiet(hidden):
+        problem = _prepare(hidden, weight, target, bias, temperature, **options)
+        if is_tensor(problem.hidden):
+            raise TypeError("hidden is a tensor, with gradients of its own: call linear_cross_entropy(...).backward()")
+        variables = problem.hidden, problem.weight, problem.bias
+        into = Gradients(*(None if x is None else np.zeros(x.shape, problem.compute) for x in variables))
+        loss = _evaluate(problem, reduction, into)
+        found: list[Any] = [
+            None if x is None else give_back(np, g, float_dtypes(np, x.dtype)[0], None)
+            for g, x in zip((into.hidden, into.weight, into.bias), variables, strict=True)
+        ]
+        of_hidden, of_weight, of_bias = found
+        return LinearGradients(loss, of_hidden.reshape(*problem.batch, problem.hidden.shape[1]), of_weight, of_bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,27 +152,19 @@ class Problem:
 def _evaluate(problem: Problem, reduction: Reduction, into: Gradients | None) -> Array:
     """NumPy's."""
     dropped, targets = problem.dropped, problem.targets
-    with np.errstate(all="ignore"):
-        loss = Loss(
-            problem.labels,
-            None if dropped is None else np.flatnonzero(~dropped),
-            problem.counts * targets.share(reduction),
-            problem.temperature,
-            targets.class_weight,
-            targets.smoothing,
-        )
-        losses = run(NumPyProducts(problem.compute), problem.hidden, problem.weight, problem.bias, loss, into)
-        return problem.returned(targets.reduced(losses, reduction))
+    loss = Loss(
+        problem.labels,
+        None if dropped is None else np.flatnonzero(~dropped),
+        problem.counts * targets.share(reduction),
+        problem.temperature,
+        targets.class_weight,
+        targets.smoothing,
+    )
+    losses = run(NumPyProducts(problem.compute), problem.hidden, problem.weight, problem.bias, loss, into)
+    return problem.returned(targets.reduced(losses, reduction))
 
 
-def _prepare(
-    hidden: Any,
-    weight: Any,
-    target: Any,
-    bias: Any,
-    temperature: Any,
-    **options: Any,
-) -> Problem:
+def _prepare(hidden: Any, weight: Any, target: Any, bias: Any, temperature: Any, **options: Any) -> Problem:
     """Everything checked."""
     xp, hidden = as_array(hidden, "hidden")
     if not (xp is np or is_tensor(hidden)) or any(is_tensor(x) and xp is np for x in (weight, bias)):

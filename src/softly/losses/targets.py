@@ -81,14 +81,8 @@ class Targets:
         return a if self.counts is None else a * xp.expand_dims(xp.astype(self.counts[rows], dtype), axis=-1)
 
     def reduced(self, losses: Array, reduction: Reduction) -> Array:
-        """The rows' losses as they are, their sum or their mean, which is NaN with the gradient 0 if nothing counts."""
-        if reduction == "none":
-            return losses
-        total = fixed_sum(self.xp, wide(self.xp, losses))
-        if reduction == "sum":
-            return total
-        nothing = self.denominator == 0
-        return self.xp.where(nothing, math.nan, total / self.xp.where(nothing, 1.0, self.denominator))
+        """`reduced` with the denominator of these targets."""
+        return reduced(self.xp, losses, self.denominator, reduction)
 
 
 def as_targets(
@@ -112,9 +106,7 @@ def as_targets(
     shape = (*batch, classes) if shape is None else shape
     smoothing, ignored = check_smoothing(label_smoothing), check_ignore_index(ignore_index)
     weights = None if class_weight is None else check_class_weight(class_weight, xp, like, classes)
-    own, array = as_array(target, "target")
-    if xp is np or own is np:
-        own, array = np, plain_array(array, "target")
+    own, array = read(target, "target", xp)
     given = tuple(array.shape)
     soft = counts = weight = None
     if given == batch and _is_integer(own, array):
@@ -125,12 +117,37 @@ def as_targets(
             weight = xp.reshape(xp.take(weights, xp.reshape(labels, (-1,)), axis=0), batch)
             weight = weight if counts is None else weight * counts
     else:
-        labels, soft = None, arrange(_soft(own, array, batch, shape, ignored, xp, like))
+        labels, soft = None, _soft(array, batch, shape, ignored, xp, like, arrange)
     if weight is None:
         denominator = wide(xp, xp.full((), math.prod(batch), dtype=like.dtype, device=device(like)))
     else:
         denominator = fixed_sum(xp, xp.where(xp.isnan(weight), 0.0, weight))
     return Targets(xp, like, classes, labels, soft, counts, weight, weights, smoothing, denominator)
+
+
+def reduced(xp: ModuleType, losses: Array, denominator: Array, reduction: Reduction) -> Array:
+    """Losses as they are, their sum or their mean, which is NaN with the gradient 0 if the denominator is 0."""
+    if reduction == "none":
+        return losses
+    total = fixed_sum(xp, wide(xp, losses))
+    if reduction == "sum":
+        return total
+    nothing = denominator == 0
+    return xp.where(nothing, math.nan, total / xp.where(nothing, 1.0, denominator))
+
+
+def read(value: Any, name: str, xp: ModuleType) -> tuple[ModuleType, Array]:
+    """An argument as an array of its own library, where its values may be read; NumPy's beside NumPy."""
+    own, array = as_array(value, name)
+    return (np, plain_array(array, name)) if np in (own, xp) else (own, array)
+
+
+def as_probabilities(array: Array, xp: ModuleType, like: Array, most: float, wanted: str) -> Array:
+    """Numbers from 0 to `most` beside the scores; others are a ValueError, or NaN where they cannot be read."""
+    numbers = xp.astype(_reals(array, "target", xp, like), like.dtype, copy=False)
+    bad = ~((numbers >= 0) & (numbers <= most))
+    refuse(xp, numbers, bad, "target contains", wanted)
+    return numbers if is_readable(numbers) else xp.where(bad, math.nan, numbers)
 
 
 def check_reduction(reduction: Any) -> Reduction:
@@ -168,7 +185,7 @@ def check_class_weight(class_weight: Any, xp: ModuleType, like: Array, classes: 
 
 def check_weights(values: Any, xp: ModuleType, like: Array, name: str) -> Array:
     """Weights as wide floats, NaN where one is negative or not finite but cannot be read; ValueError where it can."""
-    weights = wide(xp, beside(xp, values, name, like))
+    weights = wide(xp, _reals(values, name, xp, like))
     bad = ~((weights >= 0) & (weights < math.inf))
     refuse(xp, weights, bad, f"{name} contains", "finite and at least 0")
     return weights if is_readable(weights) else xp.where(bad, math.nan, weights)
@@ -180,7 +197,8 @@ def refuse(xp: ModuleType, array: Array, bad: Array, contains: str, wanted: str)
         place = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int32)))
         where = tuple(int(i) for i in np.unravel_index(place, tuple(array.shape)))
         at = ", ".join(map(str, where))
-        raise InputError(f"{contains} {array[where].item()}{f' at [{at}]' if at else ''}: it must be {wanted}")
+        number = int if _is_integer(xp, array) else float
+        raise InputError(f"{contains} {number(array[where])}{f' at [{at}]' if at else ''}: it must be {wanted}")
 
 
 def wide(xp: ModuleType, x: Array) -> Array:
@@ -189,14 +207,21 @@ def wide(xp: ModuleType, x: Array) -> Array:
 
 
 def fixed_sum(xp: ModuleType, x: Array) -> Array:
-    """The sum of all entries by halving: one order, and so the same bits, for every array library (but when traced)."""
+    """The sum of all entries by halving: one order, and so the same bits, in NumPy and torch; any order when traced."""
     x = xp.reshape(x, (-1,))
-    if not is_readable(x):
+    if jax_of(x) is not None or not is_readable(x):
         return xp.sum(x)
     while (n := x.shape[0]) > 1:
-        half = n // 2
-        x = xp.concat([x[:half] + x[half : 2 * half], x[2 * half :]])
-    return x[0] if n else xp.sum(x)
+        even = x if n % 2 == 0 else xp.concat([x, xp.zeros_like(x[:1])])
+        x = xp.sum(xp.reshape(even, (2, -1)), axis=0)
+    return xp.sum(x)
+
+
+def _reals(value: Any, name: str, xp: ModuleType, like: Array) -> Array:
+    own, array = read(value, name, xp)
+    if array.dtype.kind not in "biuf" if own is np else own.isdtype(array.dtype, "complex floating"):
+        raise TypeError(f"{name} has dtype {array.dtype}: pass real numbers")
+    return beside(xp, array, name, like)
 
 
 def _is_integer(xp: ModuleType, array: Array) -> bool:
@@ -224,10 +249,14 @@ def _labels(xp: ModuleType, array: Array, classes: int, ignored: int) -> tuple[A
 
 
 def _soft(
-    own: ModuleType, array: Array, batch: tuple[int, ...], shape: tuple[int, ...], ignored: int, xp: ModuleType,
+    array: Array,
+    batch: tuple[int, ...],
+    shape: tuple[int, ...],
+    ignored: int,
+    xp: ModuleType,
     like: Array,
-) -> Array:  # fmt: skip
-    """Probabilities in the scores' layout, NaN where one is none but cannot be read."""
+    arrange: Callable[[Array], Array],
+) -> Array:
     if tuple(array.shape) != shape or shape == batch:
         raise InputError(
             f"target has shape {tuple(array.shape)} and dtype {array.dtype}: pass labels, an integer for each row, of "
@@ -235,9 +264,4 @@ def _soft(
         )
     if ignored >= 0:
         raise InputError(f"ignore_index={ignored} is for labels: give the row of a soft target zeros to ignore it")
-    if own is np and array.dtype.kind not in "biuf":
-        raise TypeError(f"target has dtype {array.dtype}: pass labels as integers or probabilities as floats")
-    soft = xp.astype(beside(xp, array, "target", like), like.dtype, copy=False)
-    bad = ~((soft >= 0) & (soft < math.inf))
-    refuse(xp, soft, bad, "target contains", "finite and at least 0, as a probability")
-    return soft if is_readable(soft) else xp.where(bad, math.nan, soft)
+    return arrange(as_probabilities(array, xp, like, float(xp.finfo(like.dtype).max), "finite and at least 0"))

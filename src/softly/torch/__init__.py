@@ -5,6 +5,7 @@ torch.export saved need `import softly.torch` where they are loaded: it makes so
 """
 
 from softly.torch import linear_cross_entropy as linear_cross_entropy
+from softly.torch import losses as losses
 from softly.torch import operators as operators
 from softly.torch import signed_sums as signed_sums
 from softly.torch.attention import register_attention as register_attention
