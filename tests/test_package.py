@@ -50,6 +50,8 @@ PUBLIC = [
     "jacobian",
     "jacobian_product",
     "linear_hessian_product",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_gradients",
     "lipschitz",
     "log_sigmoid",
     "log_softmax",

@@ -51,7 +51,14 @@ _MODULES = {
         "saturation",
         "softmax_or_sigmoids",
     ),
-    "losses": ("binary_cross_entropy", "cross_entropy", "cross_entropy_and_gradient", "fenchel_young_loss"),
+    "losses": (
+        "binary_cross_entropy",
+        "cross_entropy",
+        "cross_entropy_and_gradient",
+        "fenchel_young_loss",
+        "linear_cross_entropy",
+        "linear_cross_entropy_and_gradients",
+    ),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
     "report": ("CalibrationReport",),
     "_kernels": ("which",),
@@ -104,6 +111,8 @@ if _TYPE_CHECKING:
     from softly.losses import cross_entropy as cross_entropy
     from softly.losses import cross_entropy_and_gradient as cross_entropy_and_gradient
     from softly.losses import fenchel_young_loss as fenchel_young_loss
+    from softly.losses import linear_cross_entropy as linear_cross_entropy
+    from softly.losses import linear_cross_entropy_and_gradients as linear_cross_entropy_and_gradients
     from softly.maps import entmax as entmax
     from softly.maps import log_sigmoid as log_sigmoid
     from softly.maps import log_softmax as log_softmax

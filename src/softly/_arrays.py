@@ -43,7 +43,7 @@ def as_floats(scores: Array, half_in: str = "float32") -> tuple[ModuleType, Arra
     Half precisions are computed in `half_in`; integers become the default float.
     """
     xp, given = as_array(scores, "scores")
-    dtype, compute = _dtypes(xp, given, half_in)
+    dtype, compute = float_dtypes(xp, given.dtype, half_in)
     return xp, given, given if given.dtype == compute else xp.astype(given, compute), dtype
 
 
@@ -89,15 +89,15 @@ def beside(xp: ModuleType, value: Any, name: str, scores: Array) -> Array:
     return xp.asarray(value, device=device(scores))
 
 
-def _dtypes(xp: ModuleType, scores: Array, half_in: str) -> tuple[Any, Any]:
-    """The result's dtype and the one to compute in; integers become the default float."""
-    dtype = scores.dtype
-    name = getattr(dtype, "name", None) or str(dtype)
-    if "float16" in name:  # bfloat16 too, which namespaces know under this name only
+def float_dtypes(xp: ModuleType, dtype: Any, half_in: str = "float32", name: str = "scores") -> tuple[Any, Any]:
+    """The result's dtype and the one to compute in, of arrays of a dtype; integers become the default float."""
+    if "float16" in (
+        getattr(dtype, "name", None) or str(dtype)
+    ):  # bfloat16 too, which namespaces know under this name only
         return dtype, np.dtype(half_in) if xp is np else getattr(xp, half_in)
     if xp is np:
         if dtype.kind not in _NUMPY_KINDS:
-            raise TypeError(f"scores have dtype {dtype}: convert them to real numbers, such as float64")
+            raise TypeError(f"{name} have dtype {dtype}: convert them to real numbers, such as float64")
         native = dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float64)
         return native, native
     if xp.isdtype(dtype, "real floating"):
@@ -105,7 +105,7 @@ def _dtypes(xp: ModuleType, scores: Array, half_in: str) -> tuple[Any, Any]:
     if xp.isdtype(dtype, ("bool", "integral")):
         default = xp.zeros(0).dtype
         return default, default
-    raise TypeError(f"scores have dtype {dtype}: convert them to real numbers, such as float64")
+    raise TypeError(f"{name} have dtype {dtype}: convert them to real numbers, such as float64")
 
 
 def normalise_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
