@@ -25,6 +25,7 @@ TESTS = (
     "test_derivative_kernels.py",
     "test_layouts_segments.py",
     "test_layouts.py",
+    "test_cross_entropy_kernel.py",
     "test_accuracy.py",
 )
 OPTIONS = ("-x", "--tb=no", "-rf", "-k", "not torch and not every_target")
@@ -207,6 +208,24 @@ BUGS = (
         "exact_sum.hpp",
         "mantissa >> (31 - shift) >> 1",
         "mantissa >> (31 - shift) >> 2",
+    ),
+    Bug(
+        "the label's slope loses what is left beside it",
+        "cross_entropy.hpp",
+        "((widened(power, half) - sum.hi) - sum.lo)",
+        "(widened(power, half) - sum.hi)",
+    ),
+    Bug(
+        "an ignored row keeps its gradient",
+        "cross_entropy.hpp",
+        "losses.clear_ignored(e, n);",
+        "",
+    ),
+    Bug(
+        "one scale for all rows",
+        "cross_entropy.hpp",
+        "each[row] = scale[row * scale_stride];",
+        "each[row] = scale[0];",
     ),
 )
 

@@ -20,6 +20,7 @@ TESTS = (
     "test_arguments.py",
     "test_threads.py",
     "test_temperature_statistics.py",
+    "test_cross_entropy_kernel.py",
     "test_properties.py",
     "test_properties_entmax.py",
     "test_properties_limits.py",
