@@ -12,7 +12,7 @@ struct Losses {  // of a batch of rows, or of one
     int count;
     double temperature;
 
-    // All ones where there is none.
+    // In each lane; all ones where the row is ignored or there is none.
     INLINE Bits<T> labels() const {
         Int<T> each[lanes<T>];
         if (count == lanes<T>)

@@ -97,7 +97,7 @@ struct Kernels {
 };
 
 // The largest error of each operation, over every score and temperature. softmax, log_softmax, sigmoid, log_sigmoid,
-// cross_entropy: in ULPs of the result. logsumexp: of max(|result|, |largest score / T|). sparsemax, entmax: of 1.
+// cross_entropy and its gradient: in ULPs of the result. logsumexp: of max(|result|, |largest score / T|). sparsemax, entmax: of 1.
 struct Bound {
     const char* operation;
     double ulp;

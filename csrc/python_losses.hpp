@@ -14,25 +14,6 @@ bool labels_fit(PyArrayObject* labels, long rows, long lowest, long classes) {
     return fit;
 }
 
-// A number for all rows, or an array of one a row.
-bool number_a_row(PyObject* object, const char* name, long rows, double* number, const double** numbers, long* stride) {
-    *numbers = number;
-    *stride = 0;
-    if (!PyArray_Check(object)) {
-        *number = PyFloat_AsDouble(object);
-        return *number != -1.0 || !PyErr_Occurred();
-    }
-    PyArrayObject* array = as_array(object, NPY_FLOAT64, name);
-    if (!array) return false;
-    if (PyArray_SIZE(array) != rows) {
-        PyErr_Format(PyExc_ValueError, "%s needs one a row", name);
-        return false;
-    }
-    *numbers = static_cast<const double*>(PyArray_DATA(array));
-    *stride = 1;
-    return true;
-}
-
 // cross_entropy(scores, labels, temperature, scale, losses, gradient): of the rows of scores, whose last axis is the classes;
 // labels int64, -1 where a row is ignored; temperature and the gradient's scale a number or one a row; losses written, floats or,
 // of doubles, doubles; gradient written, like the scores, which it may be, or None.

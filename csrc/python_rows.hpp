@@ -33,6 +33,25 @@ long longest_segment(const std::vector<long long>& offsets) {
     return longest;
 }
 
+// A number for all rows, or an array of one a row.
+bool number_a_row(PyObject* object, const char* name, long rows, double* number, const double** numbers, long* stride) {
+    *numbers = number;
+    *stride = 0;
+    if (!PyArray_Check(object)) {
+        *number = PyFloat_AsDouble(object);
+        return *number != -1.0 || !PyErr_Occurred();
+    }
+    PyArrayObject* array = as_array(object, NPY_FLOAT64, name);
+    if (!array) return false;
+    if (PyArray_SIZE(array) != rows) {
+        PyErr_Format(PyExc_ValueError, "%s needs one a row", name);
+        return false;
+    }
+    *numbers = static_cast<const double*>(PyArray_DATA(array));
+    *stride = 1;
+    return true;
+}
+
 bool run_rows(RowsKernel kernel, const Rows& task, long size, long more_scratch) {
     const long scratch_size = tile_scratch(task) + more_scratch;
     const long count = task.inner > 1 ? tile_count(task) : task.rows;
@@ -96,17 +115,7 @@ PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
         --result_ndim;
     }
     double temperature;
-    if (PyArray_Check(args[1])) {
-        PyArrayObject* temperatures = as_array(args[1], NPY_FLOAT64, "temperature");
-        if (!temperatures) return nullptr;
-        if (PyArray_SIZE(temperatures) != task.rows) return PyErr_Format(PyExc_ValueError, "temperature needs one a row");
-        task.temperature = static_cast<const double*>(PyArray_DATA(temperatures));
-        task.temperature_stride = 1;
-    } else {
-        temperature = PyFloat_AsDouble(args[1]);
-        if (temperature == -1.0 && PyErr_Occurred()) return nullptr;
-        task.temperature = &temperature;
-    }
+    if (!number_a_row(args[1], "temperature", task.rows, &temperature, &task.temperature, &task.temperature_stride)) return nullptr;
     task.empty = (int)PyLong_AsLong(args[2]);
     if (task.empty == -1 && PyErr_Occurred()) return nullptr;
     task.alpha = PyFloat_AsDouble(args[5]);

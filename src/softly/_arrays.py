@@ -91,9 +91,8 @@ def beside(xp: ModuleType, value: Any, name: str, scores: Array) -> Array:
 
 def float_dtypes(xp: ModuleType, dtype: Any, half_in: str = "float32", name: str = "scores") -> tuple[Any, Any]:
     """The result's dtype and the one to compute in, of arrays of a dtype; integers become the default float."""
-    if "float16" in (
-        getattr(dtype, "name", None) or str(dtype)
-    ):  # bfloat16 too, which namespaces know under this name only
+    known_as = getattr(dtype, "name", None) or str(dtype)
+    if "float16" in known_as:  # bfloat16 too, which namespaces know under this name only
         return dtype, np.dtype(half_in) if xp is np else getattr(xp, half_in)
     if xp is np:
         if dtype.kind not in _NUMPY_KINDS:

@@ -73,7 +73,7 @@ def cross_entropy_and_gradient(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
 ) -> tuple[Array, Array]:
-    """`cross_entropy` and its gradient in the scores, (loss, gradient), in one pass.
+    """`cross_entropy` and its gradient in the scores, (loss, gradient).
 
     Arguments, edge rows and errors as `cross_entropy`. The gradient has the scores' shape; with reduction="none" it is
     that of each row's own loss. Its rows sum to 0, and the entry of a class with p near 1 keeps its digits when p has
