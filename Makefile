@@ -14,10 +14,11 @@ demo: $(stamps)/softly
 	$(venv)/softly demo --out demo --force
 
 test: $(stamps)/test $(stamps)/softly
-	$(venv)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(venv)/python -m pytest -n $(WORKERS)
 
 slow: $(stamps)/test $(stamps)/softly
-	$(venv)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow --timeout 1500
+	$(venv)/python -m pytest -n $(WORKERS) -m 'slow and not whole_machine' --timeout 1500
+	$(venv)/python -m pytest -m 'slow and whole_machine' --timeout 1500
 
 lint: $(stamps)/lint $(stamps)/softly
 	$(venv)/ruff format --check .

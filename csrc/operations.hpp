@@ -50,7 +50,7 @@ INLINE void each_batch(const Rows& r, long begin, long end, long results, OfBatc
             Batch batch(copy, r.columns);
             if (all_near<T>(batch.largest, *r.temperature)) {
                 undone = run(batch, result);
-                __builtin_memcpy(out + i * results, result, count * results * sizeof(T));
+                if (results) __builtin_memcpy(out + i * results, result, count * results * sizeof(T));
             }
         }
         for (; undone; undone &= undone - 1) of_row(i + __builtin_ctz(undone), r.row(i + __builtin_ctz(undone)));

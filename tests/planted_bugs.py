@@ -25,9 +25,9 @@ TESTS = (
     "test_derivative_kernels.py",
     "test_layouts_segments.py",
     "test_layouts.py",
-    "test_cross_entropy_kernel.py",
     "test_accuracy.py",
 )
+TESTS_OF_FILE = {"cross_entropy.hpp": ("test_cross_entropy_kernel.py",)}  # where no other test calls what it holds
 OPTIONS = ("-x", "--tb=no", "-rf", "-k", "not torch and not every_target")
 
 
@@ -246,7 +246,8 @@ class Workshop:
             core_builds.replace_once(file, bug.old, bug.new)
         try:
             packages = core_builds.build(self.source, self.directory)
-            status, printed = core_builds.pytest(packages, TESTS, *OPTIONS, SOFTLY_TARGET=self.target)
+            tests = TESTS_OF_FILE.get(bug.file, TESTS) if bug else (*TESTS, *sum(TESTS_OF_FILE.values(), ()))
+            status, printed = core_builds.pytest(packages, tests, *OPTIONS, SOFTLY_TARGET=self.target)
         finally:
             if file:
                 file.write_bytes(kept)

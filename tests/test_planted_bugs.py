@@ -7,6 +7,7 @@ import semantics
 
 
 @pytest.mark.slow
+@pytest.mark.whole_machine
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not core_builds.COMPILER, reason="no C++ compiler")
 @pytest.mark.skipif(not semantics.targets(), reason="no compiled core")

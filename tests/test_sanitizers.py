@@ -38,7 +38,7 @@ def libraries() -> list[str]:
 
 
 pytestmark = [
-    pytest.mark.xdist_group("sanitizers"),  # one worker builds the cores and runs all that needs them
+    pytest.mark.whole_machine,
     pytest.mark.slow,
     pytest.mark.skipif(not core_builds.COMPILER, reason="no C++ compiler"),
     pytest.mark.skipif(not semantics.targets(), reason="no compiled core"),
@@ -65,7 +65,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(1200)
 def test_nothing_is_reported_on_any_target(packages: Path) -> None:
-    options = ("-x", "-k", "not torch and not every_target")
+    options = ("-x", "-s", "-k", "not torch and not every_target")  # -s: a report is the last that a process prints
 
     def run(target: str) -> tuple[int, str]:
         return core_builds.pytest(packages, TESTS, *options, **environment(target))
