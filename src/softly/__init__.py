@@ -59,6 +59,8 @@ _MODULES = {
         "linear_cross_entropy",
         "linear_cross_entropy_and_gradients",
     ),
+    "edges": ("Edges",),
+    "graphs": ("graph_attention", "graph_attention_weights"),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
     "report": ("CalibrationReport",),
     "_kernels": ("which",),
@@ -104,6 +106,9 @@ if _TYPE_CHECKING:
     from softly.diagnostics import energy_gap as energy_gap
     from softly.diagnostics import saturation as saturation
     from softly.diagnostics import softmax_or_sigmoids as softmax_or_sigmoids
+    from softly.edges import Edges as Edges
+    from softly.graphs import graph_attention as graph_attention
+    from softly.graphs import graph_attention_weights as graph_attention_weights
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file
