@@ -22,6 +22,7 @@
 #include "kernels.hpp"
 #include "threads.hpp"
 //
+#include "python_attention.hpp"
 #include "python_losses.hpp"
 
 namespace softly {
@@ -190,6 +191,7 @@ PyMethodDef methods[] = {
     {"constant_rows", method(rows_operation<&Kernels::constant_rows, true, false, true>), METH_FASTCALL,
      "1 for each row whose largest score is infinite"},
     {"cross_entropy", method(cross_entropy), METH_FASTCALL, "cross-entropy of labels, and its gradient"},
+    {"attention", method(attention), METH_FASTCALL, "averages of values, weighted by the scores of queries and keys"},
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},

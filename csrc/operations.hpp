@@ -25,6 +25,7 @@ namespace {
 #include "sigmoid.hpp"
 #include "half.hpp"
 #include "temperature_statistics.hpp"
+#include "attention.hpp"
 
 // Batches of rows by of_batch(batch, out, scaled, i, count), which says what it left undone of rows i to i + count; all others by
 // of_row(i, row).
@@ -205,6 +206,7 @@ constexpr Kernels all_kernels(const char* target) {
             SOFTLY_ALL(cross_entropy_rows),
             SOFTLY_ALL(sigmoid_rows),
             SOFTLY_ALL(log_sigmoid_rows),
-            SOFTLY_BOTH(temperature_statistics_rows)};
+            SOFTLY_BOTH(temperature_statistics_rows),
+            SOFTLY_BOTH(attention_items)};
 }
 }  // namespace

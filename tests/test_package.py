@@ -13,6 +13,7 @@ import pytest
 import softly
 
 PUBLIC = [
+    "AttentionStatistics",
     "BatchDependence",
     "Boltzmann",
     "CalibrationReport",
@@ -31,6 +32,9 @@ PUBLIC = [
     "SoftmaxOrSigmoids",
     "TemperatureStatistics",
     "apply_file",
+    "attention",
+    "attention_statistics",
+    "attention_weights",
     "batch_dependence",
     "binary_cross_entropy",
     "calibrate_file",
@@ -56,6 +60,7 @@ PUBLIC = [
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "merge_attention",
     "null_direction",
     "saturation",
     "segment_entmax",

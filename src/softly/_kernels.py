@@ -38,7 +38,7 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _KERNELS = {  # operation -> name in the core
     **{name: name for name in ("softmax", "log_softmax", "logsumexp", "entmax", *ELEMENTWISE)},
     "sparsemax": "entmax",
-    "temperature_statistics": "temperature_statistics",
+    **{name: name for name in ("temperature_statistics", "attention")},
 }
 TABLE: dict[tuple[str, str, np.dtype[Any]], Callable[..., Any]] = (
     {(operation, "cpu", dtype): getattr(core, name) for operation, name in _KERNELS.items() for dtype in _FLOATS}
@@ -49,7 +49,7 @@ TABLE: dict[tuple[str, str, np.dtype[Any]], Callable[..., Any]] = (
 DIRECT: dict[str, Callable[..., Array | None]] = {
     name: getattr(core, f"{kernel}_direct") if core is not None else lambda *_: None
     for name, kernel in _KERNELS.items()
-    if name != "temperature_statistics"
+    if name not in ("temperature_statistics", "attention")
 }
 BOUNDS: dict[str, float] = core.bounds() if core is not None else {}  # operation -> largest error in ULPs (kernels.hpp)
 

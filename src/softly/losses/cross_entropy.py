@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from softly._arrays import Array, Axis
+from softly._arrays import Array, Axis, quiet
 from softly._rows import Rows
-from softly.losses.rows import quiet, rows_and_targets, slopes, without_dropped
+from softly.losses.rows import rows_and_targets, slopes, without_dropped
 from softly.losses.targets import Reduction, Targets, check_reduction, wide
 from softly.maps import log_softmax, softmax
 
