@@ -51,6 +51,10 @@ DIRECT: dict[str, Callable[..., Array | None]] = {
     for name, kernel in _KERNELS.items()
     if name != "temperature_statistics"
 }
+# operation or derivative -> kernel on memory of others, by its addresses (csrc/python_addresses.hpp)
+AT: dict[str, Callable[..., Any]] = {
+    name.removesuffix("_at"): getattr(core, name) for name in dir(core) if core is not None and name.endswith("_at")
+}
 BOUNDS: dict[str, float] = core.bounds() if core is not None else {}  # operation -> largest error in ULPs (kernels.hpp)
 
 
