@@ -52,8 +52,7 @@ def test_examples_of_the_pages_run(name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_figures_are_up_to_date(name, monkeypatch):
-    monkeypatch.syspath_prepend(DOCS)  # where the scripts find `figures`
+def test_figures_are_up_to_date(name):
     made = generator(name).figure()
     assert xml.etree.ElementTree.fromstring(made).tag.endswith("svg")
     assert (DOCS / f"{name}.svg").read_text(encoding="utf-8") == made, f"run python docs/{name}.py"
