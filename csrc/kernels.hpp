@@ -1,6 +1,7 @@
 // The table of kernels that each instruction set fills, and what they take.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 
 namespace softly {
@@ -29,6 +30,7 @@ struct Rows {  // contiguous scores, and one temperature for all (stride 0) or o
     const double* scale;      // of the gradient: for all (stride 0) or one a row (stride 1)
     long scale_stride;
     void* losses;  // one a row; of half precisions floats
+    std::atomic<bool>* any;  // of constant_rows, whose out may be null: set if there is one
 
     // With inner > 1 in entries of all inner rows.
     Span row(long i) const {

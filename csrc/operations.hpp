@@ -149,11 +149,14 @@ void log_jacobian_product_rows(const Rows& r, long begin, long end, double*) {
 
 template <class T>
 void constant_rows(const Rows& r, long begin, long end, double*) {
+    const T* scores = static_cast<const T*>(r.scores);
+    const T* result = static_cast<const T*>(r.vector);
+    T* out = static_cast<T*>(r.out);
     for (long i = begin; i < end; ++i) {
         const Span row = r.row(i);
-        static_cast<T*>(r.out)[i] =
-            is_constant_row(static_cast<const T*>(r.scores) + row.begin, static_cast<const T*>(r.vector) + row.begin,
-                            row.size, T(r.alpha));
+        const bool constant = is_constant_row(scores + row.begin, result + row.begin, row.size, T(r.alpha));
+        if (out) out[i] = constant;
+        if (constant && r.any) r.any->store(true, std::memory_order_relaxed);
     }
 }
 

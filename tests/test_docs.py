@@ -44,7 +44,7 @@ def test_cells_do_not_break_the_table():
             assert line.replace("\\|", "").count("|") == 6, line
 
 
-@pytest.mark.parametrize("name", [*PAGES, "losses"])
+@pytest.mark.parametrize("name", [*PAGES, "losses", "models"])
 def test_examples_of_the_pages_run(name):
     found = doctest.testfile(str(DOCS / f"{name}.md"), module_relative=False, encoding="utf-8")
     assert found.attempted > 5
@@ -52,8 +52,7 @@ def test_examples_of_the_pages_run(name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_figures_are_up_to_date(name, monkeypatch):
-    monkeypatch.syspath_prepend(DOCS)  # where the scripts find `figures`
+def test_figures_are_up_to_date(name):
     made = generator(name).figure()
     assert xml.etree.ElementTree.fromstring(made).tag.endswith("svg")
     assert (DOCS / f"{name}.svg").read_text(encoding="utf-8") == made, f"run python docs/{name}.py"

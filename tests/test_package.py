@@ -168,6 +168,8 @@ def calls_of(monkeypatch):
             return result
 
         monkeypatch.setitem(_kernels.TABLE, key, lambda *a: calls.append(1) or kernel(*a))
+        at = _kernels.AT[operation]
+        monkeypatch.setitem(_kernels.AT, operation, lambda *a: calls.append(1) or at(*a))
         monkeypatch.setitem(_kernels.DIRECT, operation, counted)
         return calls
 
