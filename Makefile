@@ -7,7 +7,7 @@ venv := .venv/bin
 stamps := .venv/stamps
 sources := pyproject.toml CMakeLists.txt $(shell find src csrc -name '*.py' -o -name '*.pyi' -o -name '*.[ch]pp' -o -name '*.jinja' -o -name '*.npz')
 
-.PHONY: demo test slow lint bench docs clean
+.PHONY: demo test slow lint bench docs examples clean
 .DELETE_ON_ERROR:
 
 demo: $(stamps)/softly
@@ -35,6 +35,9 @@ docs: $(stamps)/test $(stamps)/softly
 	$(venv)/python docs/curvature.py
 	$(venv)/python docs/energies.py
 	$(venv)/python docs/exclusive_or_not.py
+
+examples: $(stamps)/test $(stamps)/softly
+	set -e; for script in examples/[a-z]*.py; do $(venv)/python $$script; done
 
 clean:
 	rm -rf .venv build demo

@@ -7,9 +7,9 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from figures import Panel, svg
 
 import softly
+from softly.report.panels import Panel, svg
 
 FILE = Path(__file__).parent / "energies.svg"
 

@@ -6,9 +6,9 @@ Run: python docs/exclusive_or_not.py
 from pathlib import Path
 
 import numpy as np
-from figures import Panel, svg
 
 import softly
+from softly.report.panels import Panel, svg
 
 FILE = Path(__file__).parent / "exclusive_or_not.svg"
 ROWS, LABELS = 2000, 5

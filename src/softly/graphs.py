@@ -1,4 +1,4 @@
-"""Attention over the edges of a graph: averages of the neighbours' values, weighted by the map over each target's edges."""
+"""Attention over the edges of a graph: averages of neighbours' values, weighted by the map over each target's edges."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def graph_attention(
 ) -> Array:
     """Each target's average of its sources' values: sum over its edges of p_e value[source_e], p = entmax(scores / T).
 
-    The score of an edge is scale <query[target], key[source]> + bias, or with a `negative_slope` that of graph attention
-    networks, scale sum leaky_relu(query[target] + key[source]) + bias. Scores and weights of a target are computed
-    together; nothing of size edges x depth is ever made.
+    The score of an edge is scale <query[target], key[source]> + bias, or with a `negative_slope` that of graph
+    attention networks, scale sum leaky_relu(query[target] + key[source]) + bias. Nothing of size edges x depth is ever made.
 
     - query: (targets, *heads, width); key: (sources, *heads, width); value: (sources, *heads, depth).
-    - edges: integers (2, edges), the sources and the targets, in any order; or `softly.Edges`, checked once.
+    - edges: integers (2, edges), sources and targets, in any order; or `softly.Edges`, checked once.
     - alpha: as `entmax`; 1 is softmax.
     - scale: 1 / sqrt(width) by default.
-    - where: booleans (edges, *heads) or (edges,), in the edges' order; True = the edge counts. bias: the same of floats.
+    - where: booleans (edges, *heads) or (edges,), in the edges' order; True = the edge counts.
+    - bias: floats of the same shapes.
     - temperature: a number, or broadcasts against (targets, *heads).
 
-    Returns (targets, *heads, depth) in the dtype of all three; half precisions are computed in float32. A target without
-    edges that count gets 0. An edge without a share contributes nothing, NaN and inf as its value may be. NumPy arrays,
-    tensors of torch (with derivatives) and arrays of JAX; edges are numbers, also inside a trace.
+    Returns (targets, *heads, depth) in the dtype of all three; half precisions are computed in float32. A target
+    without edges that count gets 0. An edge without a share contributes nothing, be its value NaN or inf. NumPy
+    arrays, tensors of torch (with derivatives) and arrays of JAX; edges are numbers, also inside a trace.
 
-    Raises ValueError (shapes that do not fit, nodes that do not exist, and as `entmax`), TypeError. Source: Velickovic et
-    al., Graph Attention Networks, 2018.
+    Raises ValueError (shapes that do not fit, nodes that do not exist, and as `entmax`), TypeError. Source: Velickovic
+    et al., Graph Attention Networks, 2018.
 
     >>> graph_attention([[1.0], [1.0]], [[0.0], [0.0]], [[2.0], [4.0]], [[0, 1, 1], [0, 0, 1]])
     array([[3.],

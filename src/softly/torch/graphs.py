@@ -81,8 +81,11 @@ def _with(problem: Problem, variables: Any) -> Problem:
 
 def _lent(problem: Problem) -> Problem:
     """The problem in NumPy's arrays with the tensors' memory."""
-    arrays = {name: x for name in (*_VARIABLES, "temperature") if isinstance(x := getattr(problem, name), Tensor)}
-    return replace(problem, xp=np, **{name: x.detach().numpy() for name, x in arrays.items()})
+    arrays: dict[str, Any] = {
+        name: x for name in (*_VARIABLES, "temperature") if isinstance(x := getattr(problem, name), Tensor)
+    }
+    lent: dict[str, Any] = {name: x.detach().numpy() for name, x in arrays.items()}
+    return replace(problem, xp=np, **lent)
 
 
 def _fits(problem: Problem, variables: list[Tensor | None]) -> bool:

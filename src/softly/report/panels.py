@@ -1,4 +1,4 @@
-"""Small SVG plots for the pages of this folder: lines and bars on plain axes, light or dark as the viewer asks.
+"""Small SVG plots for pages and examples: lines, points and bars on plain axes, light or dark as the viewer asks.
 
 A figure is a tuple of panels; `svg` draws them side by side. Coordinates are rounded to a tenth of a pixel.
 """
@@ -46,11 +46,8 @@ class Panel:
         kept = [(self.x(float(a)), self.y(float(b))) for a, b in zip(xs, ys, strict=True) if low <= b <= high]
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in kept)
         dash = ' stroke-dasharray="5 4"' if dashed else ""
-        self.marks.append(
-            f'<polyline class="{SERIES[colour]} curve" points="{points}"{dash}/>'
-            f'<text class="{SERIES[colour]} named" x="{self.x(label[0]):.1f}" y="{self.y(label[1]):.1f}">'
-            f"{escape(name)}</text>"
-        )
+        self.marks.append(f'<polyline class="{SERIES[colour]} curve" points="{points}"{dash}/>')
+        self.note(name, colour, label)
         self.words.append(f"{name}: from {float(ys[0]):.3g} at {float(xs[0]):.3g} to {float(ys[-1]):.3g}")
 
     def bars(self, xs: Sequence[float], ys: Sequence[float], width: float, name: str, colour: int) -> None:
@@ -62,6 +59,25 @@ class Panel:
                 f'height="{self.y(0) - top:.1f}"/>'
             )
         self.words.append(f"{name}: {', '.join(f'{b:.3g}' for b in ys)} at {', '.join(f'{a:.3g}' for a in xs)}")
+
+    def points(self, xs: Any, ys: Any, name: str, colour: int, *, size: float = 2.5) -> None:
+        """Dots; those outside the axes are left out."""
+        (left, right), (low, high) = self.x_range, self.y_range
+        pairs = [(float(a), float(b)) for a, b in zip(xs, ys, strict=True)]
+        self.marks += [
+            f'<circle class="{SERIES[colour]} bar" cx="{self.x(a):.1f}" cy="{self.y(b):.1f}" r="{size:g}"/>'
+            for a, b in pairs
+            if left <= a <= right and low <= b <= high
+        ]
+        self.words.append(f"{name}: {len(pairs)} points")
+
+    def note(self, text: str, colour: int, at: tuple[float, float], *, anchor: str = "start") -> None:
+        """Words at the values `at`; `anchor` says which end of them stands there: "start", "middle" or "end"."""
+        end = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        self.marks.append(
+            f'<text class="{SERIES[colour]} named" x="{self.x(at[0]):.1f}" y="{self.y(at[1]):.1f}"{end}>'
+            f"{escape(text)}</text>"
+        )
 
     def draw(self) -> str:
         """The panel as SVG, with its axes."""
