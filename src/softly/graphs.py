@@ -45,7 +45,7 @@ def graph_attention(
     """Each target's average of its sources' values: sum over its edges of p_e value[source_e], p = entmax(scores / T).
 
     The score of an edge is scale <query[target], key[source]> + bias, or with a `negative_slope` that of graph
-    attention networks, scale sum leaky_relu(query[target] + key[source]) + bias. Nothing of size edges x depth is ever made.
+    attention networks, scale sum leaky_relu(query[target] + key[source]) + bias. Nothing of size edges x depth is made.
 
     - query: (targets, *heads, width); key: (sources, *heads, width); value: (sources, *heads, depth).
     - edges: integers (2, edges), sources and targets, in any order; or `softly.Edges`, checked once.
