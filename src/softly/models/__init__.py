@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 _HOME = {
+    "Estimates": "nadaraya_watson",
+    "NadarayaWatson": "nadaraya_watson",
     "SigmoidClassifier": "sigmoid_classifier",
     "SoftmaxClassifier": "softmax_classifier",
 }
 __all__ = sorted(_HOME)
 
 if _TYPE_CHECKING:
+    from softly.models.nadaraya_watson import Estimates as Estimates
+    from softly.models.nadaraya_watson import NadarayaWatson as NadarayaWatson
     from softly.models.sigmoid_classifier import SigmoidClassifier as SigmoidClassifier
     from softly.models.softmax_classifier import SoftmaxClassifier as SoftmaxClassifier
 
