@@ -1,4 +1,4 @@
-"""Prints the polynomial coefficients of csrc/elementary.hpp, with the relative error that each reaches.
+"""Prints the polynomial coefficients of csrc/elementary.hpp and kernel_regression.hpp, with the relative error that each reaches.
 
 Chebyshev interpolation in 60 digits, then rounding to the type. It is within a factor of two of the minimax
 polynomial, far below the rounding errors of the evaluation. Run: python csrc/coefficients.py
@@ -69,3 +69,16 @@ def exp_by_steps():
 step = log(2) / 16 * mpf("1.0001")
 show("exp float by steps", exp_quotient, [-step, step], 2, lambda c: c.hex() + "f", as_float, exp_error)
 exp_by_steps()
+
+
+def power_quotient(r):
+    """(2**r - 1) / r, by its series near 0 where the closed form cancels."""
+    if abs(r) > mpf("1e-3"):
+        return (2**r - 1) / r
+    return sum(log(2) ** (j + 1) * r**j / mp.factorial(j + 1) for j in range(20))
+
+
+half = mpf("0.5001")
+power_error = lambda r, q: abs((1 + r * q) / 2**r - 1)  # noqa: E731
+show("power of 2 float", power_quotient, [-half, half], 4, lambda c: c.hex() + "f", as_float, power_error)
+show("power of 2 double", power_quotient, [-half, half], 10, hexadecimal, float, power_error)

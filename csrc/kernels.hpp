@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "graph_kernels.hpp"
+#include "regression_kernels.hpp"
 
 namespace softly {
 
@@ -133,6 +134,7 @@ struct Kernels {
     TemperatureKernel temperature_statistics[2];
     GraphKernel graph_averages[2][2], graph_target_gradients[2][2], graph_source_gradients[2][2];  // is_additive, Dtype
     AttentionKernel attention[2];
+    RegressionKernel kernel_regression[2];
 };
 
 // The largest error of each operation, over every score and temperature. softmax, log_softmax, sigmoid, log_sigmoid,

@@ -23,7 +23,7 @@
 #include "kernels.hpp"
 #include "threads.hpp"
 //
-#include "python_graph.hpp"
+#include "python_regression.hpp"
 #include "python_addresses.hpp"
 #include "python_attention.hpp"
 #include "python_losses.hpp"
@@ -202,6 +202,7 @@ PyMethodDef methods[] = {
     {"graph_averages", method(graph_averages), METH_FASTCALL, "attention over the edges of a graph"},
     {"graph_gradients", method(graph_gradients), METH_FASTCALL, "its gradients"},
     {"attention", method(attention), METH_FASTCALL, "averages of values, weighted by the scores of queries and keys"},
+    {"kernel_regression", method(kernel_regression), METH_FASTCALL, "averages of values by a Gaussian kernel"},
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},

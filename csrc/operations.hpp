@@ -194,6 +194,7 @@ long temperature_statistics_rows(const TemperatureProblem& p, long begin, long e
 }
 
 #include "graph.hpp"
+#include "kernel_regression.hpp"
 
 #define SOFTLY_BOTH(kernel) {kernel<float>, kernel<double>}
 #define SOFTLY_ALL(kernel, ...)                                                          \
@@ -218,6 +219,7 @@ constexpr Kernels all_kernels(const char* target) {
             SOFTLY_GRAPH(graph_averages),
             SOFTLY_GRAPH(graph_target_gradients),
             SOFTLY_GRAPH(graph_source_gradients),
-            SOFTLY_BOTH(attention_items)};
+            SOFTLY_BOTH(attention_items),
+            SOFTLY_BOTH(kernel_regression_groups)};
 }
 }  // namespace

@@ -1,7 +1,9 @@
 // What each target file needs before it opens its instruction set.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <cstdint>
 #include <type_traits>
 #include <utility>

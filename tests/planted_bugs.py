@@ -27,7 +27,11 @@ TESTS = (
     "test_layouts.py",
     "test_accuracy.py",
 )
-TESTS_OF_FILE = {"cross_entropy.hpp": ("test_cross_entropy_kernel.py",)}  # where no other test calls what it holds
+TESTS_OF_FILE = {  # where no other test calls what it holds
+    "cross_entropy.hpp": ("test_cross_entropy_kernel.py",),
+    "graph.hpp": ("test_graph_attention.py",),
+    "kernel_regression.hpp": ("test_kernel_regression.py",),
+}
 OPTIONS = ("-x", "--tb=no", "-rf", "-k", "not torch and not every_target")
 
 
@@ -220,6 +224,18 @@ BUGS = (
         "cross_entropy.hpp",
         "losses.clear_ignored(e, n);",
         "",
+    ),
+    Bug(
+        "edges without a share are read",
+        "graph.hpp",
+        "            if (w == 0) continue;\n",
+        "",
+    ),
+    Bug(
+        "a point sees itself where it is left out",
+        "kernel_regression.hpp",
+        "stored[own] = T(__builtin_inf());",
+        "stored[own] = stored[own];",
     ),
     Bug(
         "one scale for all rows",

@@ -56,6 +56,7 @@ PUBLIC = [
     "identifiable",
     "jacobian",
     "jacobian_product",
+    "kernel_regression",
     "linear_hessian_product",
     "linear_cross_entropy",
     "linear_cross_entropy_and_gradients",

@@ -69,6 +69,7 @@ _MODULES = {
     "edges": ("Edges",),
     "graphs": ("graph_attention", "graph_attention_weights"),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
+    "regression": ("kernel_regression",),
     "report": ("CalibrationReport",),
     "_kernels": ("which",),
     "_errors": ("DegenerateFitWarning", "InputError"),
@@ -137,6 +138,7 @@ if _TYPE_CHECKING:
     from softly.maps import sigmoid as sigmoid
     from softly.maps import softmax as softmax
     from softly.maps import sparsemax as sparsemax
+    from softly.regression import kernel_regression as kernel_regression
     from softly.report import CalibrationReport as CalibrationReport
     from softly.segments import segment_entmax as segment_entmax
     from softly.segments import segment_log_softmax as segment_log_softmax

@@ -91,6 +91,17 @@ class Edges:
         return offsets, edges, self.targets[edges]
 
     @cached_property
+    def with_self_loops(self) -> Edges:
+        """These edges, but of each node to itself exactly one; the targets must be the sources."""
+        if self.num_targets != self.num_sources:
+            raise InputError(
+                f"edges have {self.num_targets} targets and {self.num_sources} sources: loops need the same"
+            )
+        others, nodes = self.sources != self.targets, np.arange(self.num_targets)
+        pairs = (np.concatenate([ends[others], nodes]) for ends in (self.sources, self.targets))
+        return Edges.from_pairs(*pairs, num_targets=self.num_targets, num_sources=self.num_sources)
+
+    @cached_property
     def inverse(self) -> Integers | None:
         """Where each of the caller's pairs stands here; None: there as here."""
         if self.order is None:

@@ -6,6 +6,8 @@ from typing import Any as _Any
 
 _HOME = {
     "ConditionalLogit": "choice",
+    "Estimates": "nadaraya_watson",
+    "NadarayaWatson": "nadaraya_watson",
     "SigmoidClassifier": "sigmoid_classifier",
     "SoftmaxClassifier": "softmax_classifier",
 }
@@ -13,6 +15,8 @@ __all__ = sorted(_HOME)
 
 if _TYPE_CHECKING:
     from softly.models.choice import ConditionalLogit as ConditionalLogit
+    from softly.models.nadaraya_watson import Estimates as Estimates
+    from softly.models.nadaraya_watson import NadarayaWatson as NadarayaWatson
     from softly.models.sigmoid_classifier import SigmoidClassifier as SigmoidClassifier
     from softly.models.softmax_classifier import SoftmaxClassifier as SoftmaxClassifier
 

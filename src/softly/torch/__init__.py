@@ -10,9 +10,10 @@ from softly.torch import losses as losses
 from softly.torch import operators as operators
 from softly.torch import signed_sums as signed_sums
 from softly.torch.attention import register_attention as register_attention
+from softly.torch.graph_attention import GraphAttention as GraphAttention
 from softly.torch.mixture import ChoiceMixture as ChoiceMixture
 from softly.torch.mixture import PrunedMixture as PrunedMixture
 from softly.torch.modules import Entmax as Entmax
 from softly.torch.modules import Temperature as Temperature
 
-__all__ = ["ChoiceMixture", "Entmax", "PrunedMixture", "Temperature", "register_attention"]
+__all__ = ["ChoiceMixture", "Entmax", "GraphAttention", "PrunedMixture", "Temperature", "register_attention"]
