@@ -1,4 +1,4 @@
-"""Prints the polynomial coefficients of csrc/elementary.hpp and kernel_regression.hpp, with the relative error that each reaches.
+"""Prints the polynomial coefficients of the kernels, with the relative error that each reaches.
 
 Chebyshev interpolation in 60 digits, then rounding to the type. It is within a factor of two of the minimax
 polynomial, far below the rounding errors of the evaluation. Run: python csrc/coefficients.py

@@ -20,7 +20,7 @@ TYPES, PROTEINS, TRAINED, STEPS = 8, 2400, 1600, 200
 
 
 def network(rng):
-    """Compartments of proteins (PROTEINS,), states of neighbours (PROTEINS, TYPES) of -1 or 1, partners, labels 0 or 1."""
+    """Compartments of proteins, states of neighbours (PROTEINS, TYPES) of -1 or 1, partners, labels 0 or 1."""
     partner_of = rng.permutation(TYPES)  # the type that matters in each compartment
     compartment = rng.integers(0, TYPES, PROTEINS)
     state = rng.choice([-1.0, 1.0], (PROTEINS, TYPES))
