@@ -33,6 +33,7 @@ docs: $(stamps)/test $(stamps)/softly
 	$(venv)/python docs/accuracy.py
 	$(venv)/python docs/reliability.py
 	$(venv)/python docs/curvature.py
+	$(venv)/python docs/averages.py
 	$(venv)/python docs/energies.py
 	$(venv)/python docs/exclusive_or_not.py
 

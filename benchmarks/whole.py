@@ -77,6 +77,47 @@ def file_case(directory: Path, rows: int) -> Contenders:
     }
 
 
+def graph_case() -> Contenders:
+    """Values and gradients of attention over a million edges with 8 heads, beside PyG's layer of the same products."""
+    import torch
+    from torch_geometric.nn import TransformerConv
+
+    nodes, heads, width = 100_000, 8, 8
+    torch.manual_seed(0)
+    pairs = torch.randint(0, nodes, (2, 1_000_000))
+    x, layer = torch.randn(nodes, 64), TransformerConv(64, width, heads=heads, root_weight=False)
+    edges = softly.Edges.from_pairs(*pairs, num_targets=nodes, num_sources=nodes)
+
+    def mine() -> torch.Tensor:
+        scored = (of(x).view(nodes, heads, width) for of in (layer.lin_query, layer.lin_key, layer.lin_value))
+        return softly.graph_attention(*scored, edges).reshape(nodes, heads * width)
+
+    torch.testing.assert_close(mine(), layer(x, pairs), rtol=1e-4, atol=1e-5)
+    return {"softly": lambda: mine().sum().backward(), "PyG": lambda: layer(x, pairs).sum().backward()}
+
+
+def regression_case(width: int, dtype: Any) -> Contenders:
+    """Kernel regression of 1000 queries on 10,000 points, beside torch attention with a bias and scikit-learn."""
+    import torch
+    from sklearn.metrics.pairwise import rbf_kernel
+
+    rng = np.random.default_rng(0)
+    x, y, query = (rng.normal(size=shape).astype(dtype) for shape in ((10_000, width), 10_000, (1000, width)))
+    tensors = [torch.from_numpy(a)[None, None] for a in (query, x, y[:, None])]
+
+    def torch_attention() -> Any:
+        bias = (tensors[1].square().sum(-1) / -2)[..., None, :].expand(1, 1, 1000, 10_000)
+        return torch.nn.functional.scaled_dot_product_attention(*tensors, attn_mask=bias, scale=1.0)
+
+    def scikit_learn() -> Any:
+        weights = rbf_kernel(query, x, gamma=0.5)
+        return weights @ y / weights.sum(1)
+
+    mine = lambda: softly.kernel_regression(x, y, query, 1.0)  # noqa: E731
+    np.testing.assert_allclose(mine(), torch_attention()[0, 0, :, 0].numpy(), atol=1e-4)
+    return {"softly": mine, "torch": torch_attention, "scikit-learn": scikit_learn}
+
+
 def cpu_seconds(commands: dict[str, list[str]], rounds: int = 15) -> dict[str, float]:
     """Median CPU time of each process, in turn."""
     spent: dict[str, list[float]] = {name: [] for name in commands}
@@ -92,6 +133,11 @@ def cpu_seconds(commands: dict[str, list[str]], rounds: int = 15) -> dict[str, f
 def rows_of_table(rows: int) -> list[tuple[str, dict[str, float]]]:
     """Each job, and seconds of softly first, then of its rivals."""
     found = [("temperature fit float64 50000 x 10", interleaved(fit_case(), 4.0))]
+    found.append(("graph attention, value + gradients, 1M edges x 8 heads", interleaved(graph_case(), 4.0)))
+    for width in (1, 8):
+        for dtype in (np.float32, np.float64):
+            name = f"kernel regression {dtype.__name__}, 1000 queries, 10,000 points, d = {width}"
+            found.append((name, interleaved(regression_case(width, dtype), 2.0)))
     with tempfile.TemporaryDirectory() as directory:
         name = f"calibrate a Parquet file, {rows:,} x 10 float32"
         found.append((name, interleaved(file_case(Path(directory), rows), 0.0, fewest=3)))
