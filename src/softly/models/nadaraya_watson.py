@@ -53,7 +53,7 @@ class NadarayaWatson(RegressorMixin, BaseEstimator):
     >>> x = np.linspace(0, 6, 40)[:, None]
     >>> model = NadarayaWatson().fit(x, np.sin(x[:, 0]))
     >>> model.predict([[1.5], [1e6]]).round(2)
-    array([ 0.99, -0.28])
+    array([ 1.  , -0.28])
     """
 
     def __init__(self, bandwidth: Any = "loo", *, per_feature: bool = False) -> None:
