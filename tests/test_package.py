@@ -57,6 +57,7 @@ PUBLIC = [
     "log_softmax",
     "logsumexp",
     "null_direction",
+    "release_memory",
     "saturation",
     "segment_entmax",
     "segment_log_softmax",

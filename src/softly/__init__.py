@@ -61,7 +61,7 @@ _MODULES = {
     ),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
     "report": ("CalibrationReport",),
-    "_kernels": ("which",),
+    "_kernels": ("release_memory", "which"),
     "_errors": ("DegenerateFitWarning", "InputError"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -70,6 +70,7 @@ __all__ = sorted(_HOME)
 if _TYPE_CHECKING:
     from softly._errors import DegenerateFitWarning as DegenerateFitWarning
     from softly._errors import InputError as InputError
+    from softly._kernels import release_memory as release_memory
     from softly._kernels import which as which
     from softly.boltzmann import Boltzmann as Boltzmann
     from softly.calibration import Calibrator as Calibrator
