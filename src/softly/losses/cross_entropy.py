@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from softly import _kernels
-from softly._arrays import Array, Axis, is_tensor
+from softly._arrays import Array, Axis, is_tensor, quiet
 from softly._rows import Rows
 from softly.losses.fused import label_losses
-from softly.losses.rows import quiet, rows_and_targets, slopes, without_dropped
+from softly.losses.rows import rows_and_targets, slopes, without_dropped
 from softly.losses.targets import Reduction, Targets, check_reduction
 from softly.maps import log_softmax, softmax
 
