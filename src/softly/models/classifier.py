@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from softly._errors import DegenerateFitWarning, InputError
-from softly.models.linear import LinearObjective, sample
+from softly.models.linear import LinearObjective, as_fast, sample
 from softly.models.losses import Floats, RowLoss
 from softly.models.newton import Minimum, minimise
 
@@ -66,7 +66,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit(self, x: Any, loss: RowLoss, weights: Floats | None) -> None:
         """Set coef_ (outputs, features), intercept_, n_iter_ and status_."""
-        objective = LinearObjective(x, loss, weights, float(self.l2), bool(self.fit_intercept))
+        objective = LinearObjective(as_fast(x), loss, weights, float(self.l2), bool(self.fit_intercept))
         tolerance = self.tol * (x.shape[0] if weights is None else float(weights.sum()))
         start = np.zeros((x.shape[1] + bool(self.fit_intercept), loss.outputs))
         part = sample(objective)
