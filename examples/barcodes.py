@@ -106,8 +106,8 @@ def main():
     panels = []
     for column, title in (("species_name", "Species"), ("country", "Country")):
         found = study(column)
-        panel = Panel(title, "share assigned", "accuracy of these", (0, 1), (0, 1))
-        for colour, (name, at) in enumerate((("model", (0.1, 0.5)), ("nearest barcode", (0.1, 0.4)))):
+        panel = Panel(title, "share assigned", "accuracy of these", (0, 1), (0.5, 1))
+        for colour, (name, at) in enumerate((("model", (0.1, 0.7)), ("nearest barcode", (0.1, 0.65)))):
             share, accuracy = found[name]
             panel.line(share, accuracy, name, colour, label=at, dashed=colour == 1)
         panels.append(panel)

@@ -79,12 +79,12 @@ def held_out(time, session, seen, count):
 
 def figure(grid, q, p, observed):
     """q(t), and the probabilities with the shares that were seen."""
-    left = Panel("The task vector q(t)", "time, ms", "weight of a feature", (-900, 1450), (-4, 4))
-    left.line(grid, q[:, 0], "colour", 0, label=(-850, 0.6))
-    left.line(grid, q[:, 1], "kind", 1, label=(-850, -3.2))
-    left.line(grid, q[:, 2], "both", 0, label=(-850, 2.6), dashed=True)
+    left = Panel("The task vector q(t)", "time, ms", "weight of a feature", (-900, 1450), (-4, 6))
+    left.line(grid, q[:, 0], "colour", 0, label=(300, -1.6))
+    left.line(grid, q[:, 1], "kind", 1, label=(300, -3.6))
+    left.line(grid, q[:, 2], "both", 0, label=(300, 4.2), dashed=True)
     right = Panel("Fixations: model and seen", "time, ms", "probability", (-900, 1450), (0, 1))
-    for kind, place in zip(range(4), ((-800, 0.9), (-200, 0.28), (700, 0.04), (900, 0.75)), strict=True):
+    for kind, place in zip(range(4), ((-500, 0.95), (-300, 0.28), (1000, 0.09), (900, 0.75)), strict=True):
         right.line(grid, p[:, kind], NAMES[kind], kind % 2, label=place, dashed=kind in (1, 2))
         right.points(grid, observed[:, kind], f"seen: {NAMES[kind]}", kind % 2)
     return svg("Eye fixations over time as attention", [left, right])
