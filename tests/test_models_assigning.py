@@ -231,6 +231,8 @@ def test_bad_tables(csv, capsys, tmp_path):
     assert "gap.csv, row 1: 'x' is missing" in refuse(capsys, "fit", "gap.csv", "--label", "y", "--out", "m.npz")
     (tmp_path / "gap.csv").write_text("x,y\n1,a\n2,\n3,a\n")
     assert "gap.csv, row 1: 'y' is missing" in refuse(capsys, "fit", "gap.csv", "--label", "y", "--out", "m.npz")
+    (tmp_path / "none.csv").write_text("x,y\n")
+    assert "none.csv: no rows" in refuse(capsys, "fit", "none.csv", "--label", "y", "--out", "m.npz")
     (tmp_path / "one.csv").write_text("x,y\n1,a\n2,a\n")
     assert "all rows are 'a'" in refuse(capsys, "fit", "one.csv", "--label", "y", "--out", "m.npz")
     (tmp_path / "word.csv").write_text("x,y\n" + "1,a\n2,b\n" * 9 + "3,unassigned\n")

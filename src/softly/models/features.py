@@ -14,6 +14,8 @@ from softly.files.problems import listed, problem, quoted
 from softly.files.rows import RowTable
 from softly.models.kmers import kmer_profiles
 
+NO_ROWS = "no rows; give a table with rows"
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
@@ -33,8 +35,10 @@ class Features:
         if pattern is not None:
             chosen = [name for name in others if fnmatchcase(name, pattern)]
         else:
-            schema = next(table.batches()).schema
-            chosen = [name for name in others if _is_number(schema.field(name).type)]
+            first = next(table.batches(), None)
+            if first is None:
+                raise problem(table.path, NO_ROWS)
+            chosen = [name for name in others if _is_number(first.schema.field(name).type)]
         if not chosen:
             what = f"no column matches {quoted(pattern)}" if pattern is not None else "no column of numbers"
             raise problem(table.path, f"{what}; name features or a sequence; columns: {listed(table.names)}")

@@ -14,7 +14,7 @@ from softly.files.problems import problem, quoted
 from softly.files.rows import RowTable, RowWriter, is_parquet
 from softly.models.assigner import UNASSIGNED, Assigner, AssignerReport, fit_assigner
 from softly.models.declared import conformal_p_values
-from softly.models.features import Features, text_column
+from softly.models.features import NO_ROWS, Features, text_column
 from softly.models.saved import read_assigner, write_assigner
 
 
@@ -60,7 +60,7 @@ def fit_file(
         labels += text_column(table, batch, label, start)
         start += len(batch)
     if not parts:
-        raise problem(table.path, "no rows; give a table with labelled rows")
+        raise problem(table.path, NO_ROWS)
     x = _stacked(parts)
     assigner, report = fit_assigner(x, np.array(labels), chosen, l2=l2, target=target, folds=folds, seed=seed)
     write_assigner(Path(out), assigner, overwrite=overwrite)
@@ -101,7 +101,7 @@ def predict_file(
                 raise problem(table.path, f"has a column {quoted(twice[0])} already; rename it")
             writer.write(pa.RecordBatch.from_arrays([*batch.columns, *added.values()], [*table.names, *added]))
         if not counts["rows"]:
-            raise problem(table.path, "no rows; give a table with rows")
+            raise problem(table.path, NO_ROWS)
         writer.close()
     return counts
 
