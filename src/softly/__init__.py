@@ -69,6 +69,7 @@ _MODULES = {
     "edges": ("Edges",),
     "graphs": ("graph_attention", "graph_attention_weights"),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
+    "models": ("DeclaredCheck", "check_declared", "fit_file", "predict_file"),
     "report": ("CalibrationReport",),
     "_kernels": ("release_memory", "which"),
     "_errors": ("DegenerateFitWarning", "InputError"),
@@ -138,6 +139,10 @@ if _TYPE_CHECKING:
     from softly.maps import sigmoid as sigmoid
     from softly.maps import softmax as softmax
     from softly.maps import sparsemax as sparsemax
+    from softly.models import DeclaredCheck as DeclaredCheck
+    from softly.models import check_declared as check_declared
+    from softly.models import fit_file as fit_file
+    from softly.models import predict_file as predict_file
     from softly.report import CalibrationReport as CalibrationReport
     from softly.segments import segment_entmax as segment_entmax
     from softly.segments import segment_log_softmax as segment_log_softmax
