@@ -23,23 +23,26 @@ import softly
 from softly.report.panels import Panel, svg
 from softly.torch import GraphAttention
 
-FILE = Path(__file__).parent / "data" / "osmia_barcodes.tsv.gz"
+FILE = Path(__file__).parent / "data" / "osmia_coi.tsv.gz"
 NEIGHBOURS, HIDDEN, HEADS, EPOCHS, SEEDS = 8, 16, 4, 60, 2
 
 
 def barcodes():
     """Profiles (n, 1024) of unit length, and species as integers."""
     with gzip.open(FILE, "rt", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+        first = {}
+        for row in csv.DictReader(file, delimiter="\t"):
+            first.setdefault(row["seq"], row)
+    rows = list(first.values())
     place = {"".join(word): i for i, word in enumerate(itertools.product("ACGT", repeat=5))}
     profiles = np.zeros((len(rows), len(place)), np.float32)
     for row, profile in zip(rows, profiles, strict=True):
-        for at in range(len(row["sequence"]) - 4):
-            if (word := row["sequence"][at : at + 5]) in place:
+        for at in range(len(row["seq"]) - 4):
+            if (word := row["seq"][at : at + 5]) in place:
                 profile[place[word]] += 1
     profiles -= profiles.mean(0)
     profiles /= np.linalg.norm(profiles, axis=1, keepdims=True)
-    return profiles, np.unique([row["species"] for row in rows], return_inverse=True)[1]
+    return profiles, np.unique([row["species_name"] for row in rows], return_inverse=True)[1]
 
 
 def softly_layers(width, classes):
