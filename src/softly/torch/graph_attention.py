@@ -26,8 +26,8 @@ class GraphAttention(nn.Module):
     - negative_slope: of leaky_relu. bias: whether there is one. dtype: of the parameters.
 
     forward takes x (nodes, in_features) and edges, integers (2, edges) or `softly.Edges`, which are checked, sorted and
-    given loops once; inside torch.compile pass `softly.Edges`. Raises ValueError, TypeError. Source: Velickovic et al.,
-    Graph Attention Networks, 2018.
+    given loops once. torch.compile runs the layer as it is between its graphs; fullgraph=True refuses it. Raises
+    ValueError, TypeError. Source: Velickovic et al., Graph Attention Networks, 2018.
 
     >>> import torch
     >>> layer = GraphAttention(4, 3, heads=2)
@@ -67,6 +67,7 @@ class GraphAttention(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    @torch.compiler.disable
     def forward(self, x: Tensor, edges: Edges | Tensor) -> Tensor:
         """(nodes, heads * out_features), or (nodes, out_features) without concat."""
         query, key, value, options = self._scored(x, edges)
