@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 _HOME = {
+    "ConditionalLogit": "choice",
     "SigmoidClassifier": "sigmoid_classifier",
     "SoftmaxClassifier": "softmax_classifier",
 }
 __all__ = sorted(_HOME)
 
 if _TYPE_CHECKING:
+    from softly.models.choice import ConditionalLogit as ConditionalLogit
     from softly.models.sigmoid_classifier import SigmoidClassifier as SigmoidClassifier
     from softly.models.softmax_classifier import SoftmaxClassifier as SoftmaxClassifier
 
