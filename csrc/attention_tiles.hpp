@@ -32,11 +32,11 @@ INLINE void score_keys(const T* query, const T* key, long width, T* scores, long
     for (; j < keys; ++j) score_tile<T, 1, vectors>(query, key + j * width, width, scores + j * query_block);
 }
 
-// average = average * factor + sum over keys of share * value, for `rows` queries and `vectors` vectors of the value's columns, the
-// last of which has `last` columns.
+// average = average * factor + sum over keys of share * value, for `rows` queries and `vectors` vectors of the value's
+// columns, the last of which has `last` columns.
 template <class T, int rows, int vectors, bool partial>
-INLINE void average_tile(const T* share, long share_row, long share_key, const T* value, long width, long keys, T* average,
-                         long stride, const T* factor, int last) {
+INLINE void average_tile(const T* share, long share_row, long share_key, const T* value, long width, long keys,
+                         T* average, long stride, const T* factor, int last) {
     Vector<T> sum[rows][vectors];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
@@ -60,14 +60,17 @@ INLINE void average_tile(const T* share, long share_row, long share_key, const T
         for (int v = 0; v < vectors; ++v) store(average + r * stride + v * lanes<T>, sum[r][v]);
 }
 template <class T, int rows>
-INLINE void average_rows(const T* share, long share_row, long share_key, const T* value, long width, long keys, T* average,
-                         long stride, const T* factor) {
+INLINE void average_rows(const T* share, long share_row, long share_key, const T* value, long width, long keys,
+                         T* average, long stride, const T* factor) {
     long c = 0;
-    for (; c + 4 * lanes<T> <= width; c += 4 * lanes<T>)
-        average_tile<T, rows, 4, false>(share, share_row, share_key, value + c, width, keys, average + c, stride, factor, 0);
-    for (; c + lanes<T> <= width; c += lanes<T>)
-        average_tile<T, rows, 1, false>(share, share_row, share_key, value + c, width, keys, average + c, stride, factor, 0);
-    if (c < width)
-        average_tile<T, rows, 1, true>(share, share_row, share_key, value + c, width, keys, average + c, stride, factor,
-                                       (int)(width - c));
+    const auto tile = [&](auto vectors, auto partial) {
+        average_tile<T, rows, vectors.value, partial.value>(share, share_row, share_key, value + c, width, keys,
+                                                            average + c, stride, factor, (int)(width - c));
+        c += vectors.value * lanes<T>;
+    };
+    using One = std::integral_constant<int, 1>;
+    using Four = std::integral_constant<int, 4>;
+    while (c + 4 * lanes<T> <= width) tile(Four{}, No{});
+    while (c + lanes<T> <= width) tile(One{}, No{});
+    if (c < width) tile(One{}, Yes{});
 }
