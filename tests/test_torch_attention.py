@@ -118,6 +118,8 @@ def test_numbers_are_lent_and_the_kernel_is_numpys() -> None:
     found = softly.attention(query, key, value)
     arrays = [x.numpy() for x in (query, key, value)]
     np.testing.assert_array_equal(found.numpy(), softly.attention(*arrays))
+    if semantics.targets():
+        assert "compiled core" in softly.which("attention", arrays[0])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         np.testing.assert_array_equal(softly.attention(query, key, value).numpy(), found.numpy())
     with pytest.raises(ValueError, match="one value for each key"):
