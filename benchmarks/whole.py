@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sampling import sampling_case
 from timing import Contenders, interleaved
 
 import softly
@@ -92,6 +93,9 @@ def cpu_seconds(commands: dict[str, list[str]], rounds: int = 15) -> dict[str, f
 def rows_of_table(rows: int) -> list[tuple[str, dict[str, float]]]:
     """Each job, and seconds of softly first, then of its rivals."""
     found = [("temperature fit float64 50000 x 10", interleaved(fit_case(), 4.0))]
+    for options in ({"top_p": 0.9}, {"temperature": 1.5, "top_p": 0.99}):
+        text = ", ".join(f"{name} {value}" for name, value in options.items())
+        found.append((f"a draw from each of 28 x 49152 float16, {text}", interleaved(sampling_case(options), 2.0)))
     with tempfile.TemporaryDirectory() as directory:
         name = f"calibrate a Parquet file, {rows:,} x 10 float32"
         found.append((name, interleaved(file_case(Path(directory), rows), 0.0, fewest=3)))

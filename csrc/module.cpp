@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -23,6 +24,7 @@
 #include "threads.hpp"
 //
 #include "python_losses.hpp"
+#include "python_sampling.hpp"
 
 namespace softly {
 namespace {
@@ -190,6 +192,7 @@ PyMethodDef methods[] = {
     {"constant_rows", method(rows_operation<&Kernels::constant_rows, true, false, true>), METH_FASTCALL,
      "1 for each row whose largest score is infinite"},
     {"cross_entropy", method(cross_entropy), METH_FASTCALL, "cross-entropy of labels, and its gradient"},
+    {"draw", method(draw), METH_FASTCALL, "draws from rows of probabilities"},
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},

@@ -59,6 +59,7 @@ _MODULES = {
         "linear_cross_entropy",
         "linear_cross_entropy_and_gradients",
     ),
+    "sampling": ("Draws", "gumbel_softmax", "sample"),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
     "report": ("CalibrationReport",),
     "_kernels": ("which",),
@@ -121,6 +122,9 @@ if _TYPE_CHECKING:
     from softly.maps import softmax as softmax
     from softly.maps import sparsemax as sparsemax
     from softly.report import CalibrationReport as CalibrationReport
+    from softly.sampling import Draws as Draws
+    from softly.sampling import gumbel_softmax as gumbel_softmax
+    from softly.sampling import sample as sample
     from softly.segments import segment_entmax as segment_entmax
     from softly.segments import segment_log_softmax as segment_log_softmax
     from softly.segments import segment_logsumexp as segment_logsumexp

@@ -38,6 +38,15 @@ def cross_entropy(
     losses: _Floats,
     gradient: Any,
 ) -> None: ...
+def draw(
+    scores: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
+    uniforms: NDArray[np.float64],
+    leaders: NDArray[np.int64],
+    top_k: int,
+    top_p: float,
+    min_p: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]: ...
 def group(index: NDArray[np.int64], segments: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]: ...
 def temperature_statistics(
     scores: _Floats,
