@@ -1,5 +1,5 @@
-// Draws from one row of probabilities, of which top_k, top_p and min_p keep the largest scores. Nothing is sorted but the
-// few entries about a threshold. Doubles in a fixed order: the same bits everywhere. Part of module.cpp.
+// Draws from one row of probabilities, of which top_k, top_p and min_p keep the largest scores. Nothing is sorted but
+// the few entries about a threshold. Doubles in a fixed order: the same bits everywhere. Part of module.cpp.
 #pragma once
 
 namespace softly {
@@ -24,8 +24,8 @@ constexpr double nearly = 1 - 1e-12;
 constexpr int buckets = 2048;  // of scores, equally wide
 constexpr long few = 64;       // entries that are sorted, or walked over
 
-// The largest score t such that the entries with a score of t or more weigh `goal`; the lowest score if rounding leaves all of
-// them below it. Each turn keeps the one bucket in which the goal is reached. `entries`, one or more, are used up.
+// The largest score t such that the entries with a score of t or more weigh `goal`; the lowest score if rounding leaves
+// all of them below it. Each turn keeps the one bucket in which the goal is reached. `entries` (not none) are used up.
 template <class Weight>
 double threshold(std::vector<Entry>& entries, double goal, Weight weight) {
     const auto lower = [](const Entry& a, const Entry& b) { return a.score < b.score; };
@@ -61,7 +61,7 @@ double lowest_kept(const double* z, const double* p, long n, const Filter& filte
     };
     if (filter.top_k < n) {
         double bound = cut;
-        if (filter.top_k <= n / few) {  // as many blocks have an entry of this score or more, so that few entries remain
+        if (filter.top_k <= n / few) {  // so many blocks have an entry of this score or more: few entries remain
             before.clear();
             for (long begin = 0; begin < n; begin += few)
                 before.push_back(*std::max_element(z + begin, z + std::min(begin + few, n)));
@@ -79,16 +79,16 @@ double lowest_kept(const double* z, const double* p, long n, const Filter& filte
             for (long i = begin; i < std::min(begin + few, n); ++i) total += z[i] >= cut ? p[i] : 0;
             mass += total;
         }
-        // Entries of (1 - top_p) mass / n each are together no more than may be left out; half leaves room for rounding.
+        // Entries of (1 - top_p) mass / n each are together no more than may be left out; half is for rounding.
         collect(cut, (1 - filter.top_p) * mass / (2 * (double)n));
         cut = std::max(cut, threshold(entries, filter.top_p * mass * nearly, [](const Entry& e) { return e.weight; }));
     }
     return cut;
 }
 
-// `size` draws by the inverse of the distribution function, in the order of entries: for a u in [0, 1) the first entry at which
-// the sum of what is kept exceeds u times the whole; -1 in a row without a chance. `leader` has the highest score. Returns how
-// many entries are kept; *others is what they weigh without the leader.
+// `size` draws by the inverse of the distribution function, in the order of entries: for a u in [0, 1) the first entry
+// at which the sum of what is kept exceeds u times the whole; -1 in a row without a chance. `leader` has the highest
+// score. Returns how many entries are kept; *others is what they weigh without the leader.
 long draw_row(const double* z, const double* p, long n, long leader, const Filter& filter, const double* u, long size,
               long long* index, double* others, DrawScratch& scratch) {
     *others = 0;

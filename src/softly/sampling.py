@@ -96,8 +96,9 @@ def sample(
     memory = np.empty((2, min(step, len(z)), z.shape[1]))
     for begin in range(0, len(z), step):
         part = slice(begin, begin + step)
-        np.copyto(memory[0, : len(z[part])], z[part])
-        drawn = _draw_rows(*memory[:, : len(z[part])], t[part], uniforms[part], filters, begin)
+        scores_part, p = memory[:, : len(z[part])]
+        np.copyto(scores_part, z[part])
+        drawn = _draw_rows(scores_part, p, t[part], uniforms[part], filters, begin)
         index[part], log_p[part], kept[part] = drawn
 
     def restored(values: NDArray[Any], dtype: Any) -> Array:
