@@ -146,12 +146,12 @@ void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double
     out[leader] = T((rest * first - share * others) / temperature);
 }
 
-// 1 where a row does not move with its scores: its largest is infinite. Told by the first score that has a share; by all
+// Whether a row does not move with its scores: its largest is infinite. Told by the first score that has a share; by all
 // where the shares are NaN. `none` is the result that is no share: 0, or -inf of logarithms.
 template <class T>
-INLINE T is_constant_row(const T* scores, const T* result, long n, T none) {
+INLINE bool is_constant_row(const T* scores, const T* result, long n, T none) {
     const long i = first_of(result, n, [&](Vector<T> x) { return x != none; });
-    if (i == n) return 0;  // and nothing to move
+    if (i == n) return false;  // and nothing to move
     if (result[i] == result[i]) return scores[i] - scores[i] != 0;
     const T largest = row_maximum(scores, n);
     return kind_of_row(scores, n, largest) != RowKind::not_a_number && largest - largest != 0;

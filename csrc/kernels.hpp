@@ -1,6 +1,7 @@
 // The table of kernels that each instruction set fills, and what they take.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 
 namespace softly {
@@ -29,6 +30,7 @@ struct Rows {  // contiguous scores, and one temperature for all (stride 0) or o
     const double* scale;      // of the gradient: for all (stride 0) or one a row (stride 1)
     long scale_stride;
     void* losses;  // one a row; of half precisions floats
+    std::atomic<bool>* any;  // of constant_rows, whose out may be null: set if there is one
 
     // With inner > 1 in entries of all inner rows.
     Span row(long i) const {
@@ -81,9 +83,42 @@ struct TemperatureProblem {
 constexpr int exact_sum_chunks = 67;
 constexpr int block_rows = 128;  // rows whose temperature statistics are summed at a time
 
+struct Plane {  // of a matrix with one entry for each query and key: a stride of 0 where one serves all
+    const long long* of;  // which of the matrices serves a matrix of queries
+    long size, row, column;
+    long at(long matrix, long query, long key) const { return (long)of[matrix] * size + query * row + key * column; }
+};
+
+struct Attention {  // matrices of queries (queries, width), of keys (keys, width) and of values (keys, value_width)
+    const void *query, *key, *value;
+    void* out;
+    void* logsumexp;  // one a query, or null; of alpha 1
+    const long long *key_of, *value_of;  // which of the matrices serves a matrix of queries
+    long matrices, queries, keys, width, value_width;
+    long visible;  // query i sees the keys up to i + visible; all of them from `keys` on
+    const unsigned char* where;  // or null
+    const void* bias;            // or null
+    Plane where_plane, bias_plane;
+    double scale, alpha;
+    const double* temperature;
+    long temperature_stride;
+    int empty;
+};
+constexpr long attention_queries = 48, attention_keys = 64;  // of a block
+inline long attention_blocks(const Attention& a) { return (a.queries + attention_queries - 1) / attention_queries; }
+constexpr long attention_row(long keys) { return (keys + attention_keys - 1) / attention_keys * attention_keys; }
+constexpr long attention_stride(long value_width) { return (value_width + 15) / 16 * 16; }
+inline long attention_scratch(const Attention& a) {
+    const long rows = a.alpha == 1 ? 0 : attention_queries * attention_row(a.keys) + 2 * (a.keys + 16);
+    return rows + attention_queries * (a.width + attention_keys + 2 * attention_stride(a.value_width) + 4) +
+           attention_keys * a.value_width + 16;  // entries are no longer than doubles; 64 bytes to begin at a multiple of 64
+}
+
 // Rows [begin, end), or tiles where inner > 1. The scratch memory has tile_scratch() doubles and, of the sparse maps,
 // sparse_scratch(longest row) more; of half precisions half_scratch(); that of the temperature kernel temperature_scratch(); sums have fold_count x (1 + 3 betas) x 67 chunks.
 using RowsKernel = void (*)(const Rows&, long begin, long end, double* scratch);
+// Blocks of queries [begin, end), of each matrix attention_blocks(). Returns the first query with nothing possible, or -1.
+using AttentionKernel = long (*)(const Attention&, long begin, long end, double* scratch);
 using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long end, double* scratch, long long* sums);
 
 struct Kernels {
@@ -94,6 +129,7 @@ struct Kernels {
     RowsKernel cross_entropy[4];
     RowsKernel sigmoid[4], log_sigmoid[4];
     TemperatureKernel temperature_statistics[2];
+    AttentionKernel attention[2];
 };
 
 // The largest error of each operation, over every score and temperature. softmax, log_softmax, sigmoid, log_sigmoid,

@@ -23,6 +23,8 @@
 #include "kernels.hpp"
 #include "threads.hpp"
 //
+#include "python_addresses.hpp"
+#include "python_attention.hpp"
 #include "python_losses.hpp"
 #include "python_sampling.hpp"
 
@@ -177,7 +179,8 @@ constexpr PyCFunction method(F* function) {
 PyMethodDef methods[] = {
 #define SOFTLY_ROWS(name, text, ...)                                                                        \
     {#name, method(rows_operation<&Kernels::name, ##__VA_ARGS__>), METH_FASTCALL, text}, \
-        {#name "_direct", method(direct_operation<&Kernels::name, ##__VA_ARGS__>), METH_FASTCALL, text}
+        {#name "_direct", method(direct_operation<&Kernels::name, ##__VA_ARGS__>), METH_FASTCALL, text}, \
+        {#name "_at", method(operation_at<&Kernels::name, ##__VA_ARGS__>), METH_FASTCALL, text}
     SOFTLY_ROWS(softmax, "softmax over the last axis"),
     SOFTLY_ROWS(log_softmax, "log of softmax"),
     SOFTLY_ROWS(logsumexp, "log of the sum of exponentials", true),
@@ -189,10 +192,15 @@ PyMethodDef methods[] = {
      "the Jacobian of entmax times a vector"},
     {"log_jacobian_product", method(rows_operation<&Kernels::log_jacobian_product, false, false, true>), METH_FASTCALL,
      "the transposed Jacobian of log_softmax times a vector"},
+    {"jacobian_product_at", method(product_at<&Kernels::jacobian_product, true>), METH_FASTCALL,
+     "the Jacobian of entmax times a vector"},
+    {"log_jacobian_product_at", method(product_at<&Kernels::log_jacobian_product>), METH_FASTCALL,
+     "the transposed Jacobian of log_softmax times a vector"},
     {"constant_rows", method(rows_operation<&Kernels::constant_rows, true, false, true>), METH_FASTCALL,
      "1 for each row whose largest score is infinite"},
     {"cross_entropy", method(cross_entropy), METH_FASTCALL, "cross-entropy of labels, and its gradient"},
     {"draw", method(draw), METH_FASTCALL, "draws from rows of probabilities"},
+    {"attention", method(attention), METH_FASTCALL, "averages of values, weighted by the scores of queries and keys"},
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},

@@ -25,6 +25,7 @@ namespace {
 #include "sigmoid.hpp"
 #include "half.hpp"
 #include "temperature_statistics.hpp"
+#include "attention.hpp"
 
 // Batches of rows by of_batch(batch, out, scaled, i, count), which says what it left undone of rows i to i + count; all others by
 // of_row(i, row).
@@ -148,11 +149,14 @@ void log_jacobian_product_rows(const Rows& r, long begin, long end, double*) {
 
 template <class T>
 void constant_rows(const Rows& r, long begin, long end, double*) {
+    const T* scores = static_cast<const T*>(r.scores);
+    const T* result = static_cast<const T*>(r.vector);
+    T* out = static_cast<T*>(r.out);
     for (long i = begin; i < end; ++i) {
         const Span row = r.row(i);
-        static_cast<T*>(r.out)[i] =
-            is_constant_row(static_cast<const T*>(r.scores) + row.begin, static_cast<const T*>(r.vector) + row.begin,
-                            row.size, T(r.alpha));
+        const bool constant = is_constant_row(scores + row.begin, result + row.begin, row.size, T(r.alpha));
+        if (out) out[i] = constant;
+        if (constant && r.any) r.any->store(true, std::memory_order_relaxed);
     }
 }
 
@@ -205,6 +209,7 @@ constexpr Kernels all_kernels(const char* target) {
             SOFTLY_ALL(cross_entropy_rows),
             SOFTLY_ALL(sigmoid_rows),
             SOFTLY_ALL(log_sigmoid_rows),
-            SOFTLY_BOTH(temperature_statistics_rows)};
+            SOFTLY_BOTH(temperature_statistics_rows),
+            SOFTLY_BOTH(attention_items)};
 }
 }  // namespace

@@ -52,7 +52,8 @@ bool number_a_row(PyObject* object, const char* name, long rows, double* number,
     return true;
 }
 
-bool run_rows(RowsKernel kernel, const Rows& task, long size, long more_scratch) {
+template <class Kernel>
+bool run_rows(const Kernel& kernel, const Rows& task, long size, long more_scratch) {
     const long scratch_size = tile_scratch(task) + more_scratch;
     const long count = task.inner > 1 ? tile_count(task) : task.rows;
     std::atomic<bool> out_of_memory{false};

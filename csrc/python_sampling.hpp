@@ -8,8 +8,8 @@ namespace softly {
 namespace {
 
 // draw(scores, probabilities, uniforms, leaders, top_k, top_p, min_p) -> (index, kept, others): of rows of float64
-// scores and their probabilities; uniforms [rows, size] in [0, 1); leaders int64, where the highest score of each is. See
-// draw_row; index int64 [rows, size]; kept int64 and others one a row.
+// scores and their probabilities; uniforms [rows, size] in [0, 1); leaders int64, where the highest score of each is.
+// See draw_row; index int64 [rows, size]; kept int64 and others one a row.
 PyObject* draw(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", count);
     PyArrayObject* given[3];
@@ -21,7 +21,7 @@ PyObject* draw(PyObject*, PyObject* const* args, Py_ssize_t count) {
     Filter filter{PyLong_AsLong(args[4]), PyFloat_AsDouble(args[5]), PyFloat_AsDouble(args[6])};
     if (PyErr_Occurred()) return nullptr;
     if (PyArray_NDIM(given[0]) != 2 || PyArray_NDIM(given[2]) != 2 || !PyArray_SAMESHAPE(given[0], given[1]))
-        return PyErr_Format(PyExc_ValueError, "scores and probabilities must have one shape; all have two axes");
+        return PyErr_Format(PyExc_ValueError, "scores and probabilities must have one shape; all, two axes");
     const long rows = PyArray_DIM(given[0], 0), n = PyArray_DIM(given[0], 1), size = PyArray_DIM(given[2], 1);
     if (PyArray_SIZE(leaders) != rows || PyArray_DIM(given[2], 0) != rows)
         return PyErr_Format(PyExc_ValueError, "leaders and uniforms must have one entry a row");

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import semantics
 
+import softly
 from softly import _kernels
 
 core = _kernels.core
@@ -199,3 +200,53 @@ def test_what_does_not_fit_is_refused():
     for arguments in ((z[:, ::2], y, 1.0, 1.0, losses, None), (z, y.astype(np.int32), 1.0, 1.0, losses, None)):
         with pytest.raises(TypeError):
             core.cross_entropy(*arguments)
+
+
+def counted(monkeypatch, dtype):
+    """A list that grows with each call of the kernel: its scores and its gradient."""
+    key, seen = ("cross_entropy", "cpu", np.dtype(dtype)), []
+    kernel = _kernels.TABLE[key]
+    monkeypatch.setitem(_kernels.TABLE, key, lambda *a: seen.append((a[0], a[-1])) or kernel(*a))
+    return seen
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_losses_of_labels_take_it(monkeypatch, dtype):
+    seen = counted(monkeypatch, dtype)
+    z, labels, _ = draw(10, 1, dtype)
+    softly.cross_entropy(z, labels, ignore_index=-1, class_weight=np.arange(10), where=z < 2)
+    assert len(seen) == 1
+    assert seen[0][1] is None
+    loss, gradient = softly.cross_entropy_and_gradient(z, labels, ignore_index=-1, temperature=np.arange(1.0, 38))
+    assert len(seen) == 2
+    assert seen[1][1] is gradient
+    hidden, weight = z[:, :3].copy(), z[:9, :3].copy()
+    found = softly.linear_cross_entropy_and_gradients(hidden, weight, labels % 9)
+    assert len(seen) == 3
+    assert seen[2][0] is seen[2][1]
+    assert np.isfinite(found.loss)
+    assert np.isfinite(loss)
+    softly.cross_entropy(z, labels, ignore_index=-1, label_smoothing=0.1)
+    assert len(seen) == 3
+
+
+def test_tensors_take_it_and_their_second_derivatives_do_not(monkeypatch):
+    torch = pytest.importorskip("torch")
+    seen = counted(monkeypatch, "float64")
+    z, labels, _ = draw(10, 1, "float64")
+    scores, target = torch.tensor(z, requires_grad=True), torch.tensor(labels)
+    loss = softly.cross_entropy(scores, target, ignore_index=-1)
+    loss.backward(retain_graph=True)
+    first, scores.grad = scores.grad, None
+    loss.backward()
+    assert len(seen) == 1
+    value, expected = softly.cross_entropy_and_gradient(z, labels, ignore_index=-1)
+    assert loss.item() == value
+    np.testing.assert_allclose(scores.grad, expected, rtol=1e-15)
+    assert torch.equal(first, scores.grad)
+
+    def losses(x):
+        return softly.cross_entropy(x, target, ignore_index=-1, class_weight=torch.arange(10.0), reduction="none")
+
+    assert torch.autograd.gradcheck(losses, scores)
+    assert torch.autograd.gradgradcheck(losses, scores)

@@ -13,6 +13,7 @@ import pytest
 import softly
 
 PUBLIC = [
+    "AttentionStatistics",
     "BatchDependence",
     "Boltzmann",
     "CalibrationReport",
@@ -32,6 +33,9 @@ PUBLIC = [
     "SoftmaxOrSigmoids",
     "TemperatureStatistics",
     "apply_file",
+    "attention",
+    "attention_statistics",
+    "attention_weights",
     "batch_dependence",
     "binary_cross_entropy",
     "calibrate_file",
@@ -58,6 +62,7 @@ PUBLIC = [
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "merge_attention",
     "null_direction",
     "sample",
     "saturation",
@@ -166,6 +171,8 @@ def calls_of(monkeypatch):
             return result
 
         monkeypatch.setitem(_kernels.TABLE, key, lambda *a: calls.append(1) or kernel(*a))
+        at = _kernels.AT[operation]
+        monkeypatch.setitem(_kernels.AT, operation, lambda *a: calls.append(1) or at(*a))
         monkeypatch.setitem(_kernels.DIRECT, operation, counted)
         return calls
 

@@ -83,6 +83,16 @@ def test_exported_with_any_number_of_rows() -> None:
     assert "softly.map" in str(program.graph)
 
 
+@every
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_traced_programs_compute_and_do_not_remember(function: Function) -> None:
+    """A kernel on lent memory left torch.jit.trace with a constant."""
+    z = scores()
+    program = torch.jit.trace(lambda z: function(z, mask("some"), 1.3), z, check_trace=False)
+    torch.testing.assert_close(program(z + z.flip(-1)), function(z + z.flip(-1), mask("some"), 1.3))
+
+
 def test_importing_softly_torch_makes_the_operators_known() -> None:
     """An exported program may be loaded before any function was called."""
     known = "print(hasattr(torch.ops.softly, 'map'), hasattr(torch.ops.softly, 'signed_sum'))"

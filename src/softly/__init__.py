@@ -51,6 +51,13 @@ _MODULES = {
         "saturation",
         "softmax_or_sigmoids",
     ),
+    "dot_product_attention": (
+        "AttentionStatistics",
+        "attention",
+        "attention_statistics",
+        "attention_weights",
+        "merge_attention",
+    ),
     "losses": (
         "binary_cross_entropy",
         "cross_entropy",
@@ -105,6 +112,11 @@ if _TYPE_CHECKING:
     from softly.diagnostics import energy_gap as energy_gap
     from softly.diagnostics import saturation as saturation
     from softly.diagnostics import softmax_or_sigmoids as softmax_or_sigmoids
+    from softly.dot_product_attention import AttentionStatistics as AttentionStatistics
+    from softly.dot_product_attention import attention as attention
+    from softly.dot_product_attention import attention_statistics as attention_statistics
+    from softly.dot_product_attention import attention_weights as attention_weights
+    from softly.dot_product_attention import merge_attention as merge_attention
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file

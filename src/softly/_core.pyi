@@ -60,3 +60,21 @@ def targets() -> tuple[str, ...]: ...
 def bounds() -> dict[str, float]: ...
 def active_target() -> str: ...
 def threads() -> int: ...
+def attention(
+    query: _Floats,
+    key: _Floats,
+    value: _Floats,
+    key_of: NDArray[np.int64],
+    value_of: NDArray[np.int64],
+    where: NDArray[np.bool_] | None,
+    where_of: NDArray[np.int64] | None,
+    bias: _Floats | None,
+    bias_of: NDArray[np.int64] | None,
+    visible: int,
+    scale: float,
+    alpha: float,
+    temperature: _Temperature,
+    empty: int,
+    out: _Floats,
+    logsumexp: _Floats | None,
+) -> int: ...

@@ -34,11 +34,12 @@ def _load() -> tuple[ModuleType | None, str]:
 core, why_no_core = _load()
 
 ELEMENTWISE = ("sigmoid", "log_sigmoid")
+_WITH_OTHERS = ("temperature_statistics", "cross_entropy", "attention")  # take more than scores
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _KERNELS = {  # operation -> name in the core
     **{name: name for name in ("softmax", "log_softmax", "logsumexp", "entmax", *ELEMENTWISE)},
     "sparsemax": "entmax",
-    "temperature_statistics": "temperature_statistics",
+    **{name: name for name in _WITH_OTHERS},
 }
 TABLE: dict[tuple[str, str, np.dtype[Any]], Callable[..., Any]] = (
     {(operation, "cpu", dtype): getattr(core, name) for operation, name in _KERNELS.items() for dtype in _FLOATS}
@@ -49,7 +50,11 @@ TABLE: dict[tuple[str, str, np.dtype[Any]], Callable[..., Any]] = (
 DIRECT: dict[str, Callable[..., Array | None]] = {
     name: getattr(core, f"{kernel}_direct") if core is not None else lambda *_: None
     for name, kernel in _KERNELS.items()
-    if name != "temperature_statistics"
+    if name not in _WITH_OTHERS
+}
+# operation or derivative -> kernel on memory of others, by its addresses (csrc/python_addresses.hpp)
+AT: dict[str, Callable[..., Any]] = {
+    name.removesuffix("_at"): getattr(core, name) for name in dir(core) if core is not None and name.endswith("_at")
 }
 BOUNDS: dict[str, float] = core.bounds() if core is not None else {}  # operation -> largest error in ULPs (kernels.hpp)
 

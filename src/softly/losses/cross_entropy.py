@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from softly._arrays import Array, Axis
+from softly._arrays import Array, Axis, is_tensor, quiet
 from softly._rows import Rows
-from softly.losses.rows import quiet, rows_and_targets, slopes, without_dropped
-from softly.losses.targets import Reduction, Targets, check_reduction, wide
+from softly.losses.fused import label_losses
+from softly.losses.rows import rows_and_targets, slopes, without_dropped
+from softly.losses.targets import Reduction, Targets, check_reduction
 from softly.maps import log_softmax, softmax
 
 
@@ -114,19 +115,51 @@ def _cross_entropy(
 
 def rows_value_and_gradient(rows: Rows, targets: Targets, share: Array | float | None) -> tuple[Array, Array | None]:
     """The weighted loss of each row and, given its share in the result, the gradient of that in the scores."""
-    xp, rows = rows.xp, without_dropped(rows, targets.dropped)
-    z, t = rows.scores, rows.temperature
-    log_p = log_softmax(z, temperature=t)
-    a = None if targets.is_plain and share is None else targets.each_class(z != -np.inf if targets.smoothing else None)
-    if targets.is_plain and targets.classes:
-        losses = 0 - xp.take_along_axis(log_p, xp.expand_dims(targets.labels, axis=-1), axis=-1)[..., 0]
-        if targets.weight is not None:
-            losses = xp.where(targets.weight == 0, 0.0, targets.weight * wide(xp, losses))
-    elif targets.classes:
-        losses = 0 - xp.sum(a * xp.where((a == 0) & (log_p == -np.inf), 0.0, log_p), axis=-1)
-    else:
-        losses = xp.sum(z, axis=-1)
+    if targets.is_plain and (found := _fused(rows, targets, share)) is not None:
+        return found
+    losses, rows = _losses(rows, targets), without_dropped(rows, targets.dropped)
     if share is None:
         return losses, None
-    gradient = slopes(rows, softmax(z, temperature=t), a)
-    return losses, gradient if isinstance(share, float) else gradient * xp.astype(share, gradient.dtype)
+    a = targets.each_class(_possible(rows, targets))
+    gradient = slopes(rows, softmax(rows.scores, temperature=rows.temperature), a)
+    return losses, gradient if isinstance(share, float) else gradient * rows.xp.astype(share, gradient.dtype)
+
+
+def _fused(rows: Rows, targets: Targets, share: Array | float | None) -> tuple[Array, Array | None] | None:
+    """The same of labels without smoothing, from one call of the core; None where that cannot be."""
+    labels = targets.labels_or(-1)
+    scale = None if share is None else targets.scale(share)
+    if is_tensor(rows.scores):
+        from softly.torch.label_losses import value_and_gradient
+
+        found = value_and_gradient(rows, labels, scale, lambda z: _label_losses(replace(rows, scores=z), targets))
+        return None if found is None else (targets.weighted(found[0]), found[1])
+    if type(rows.scores) is not np.ndarray:
+        return None
+    gradient = None if scale is None else np.empty(rows.scores.shape, rows.scores.dtype)
+    losses = label_losses(rows.scores, labels, rows.temperature, 1.0 if scale is None else scale, gradient)
+    return None if losses is None else (targets.weighted(losses), gradient)
+
+
+def _losses(rows: Rows, targets: Targets) -> Array:
+    """The weighted loss of each row, from the maps."""
+    if not targets.classes:
+        return rows.xp.sum(rows.scores, axis=-1)
+    if targets.is_plain:
+        return targets.weighted(_label_losses(rows, targets))
+    xp, rows = rows.xp, without_dropped(rows, targets.dropped)
+    log_p = log_softmax(rows.scores, temperature=rows.temperature)
+    a = targets.each_class(_possible(rows, targets))
+    return 0 - xp.sum(a * xp.where((a == 0) & (log_p == -np.inf), 0.0, log_p), axis=-1)
+
+
+def _label_losses(rows: Rows, targets: Targets) -> Array:
+    """-log p of each row's label."""
+    rows = without_dropped(rows, targets.dropped)
+    log_p = log_softmax(rows.scores, temperature=rows.temperature)
+    return 0 - rows.xp.take_along_axis(log_p, rows.spread(targets.labels), axis=-1)[..., 0]
+
+
+def _possible(rows: Rows, targets: Targets) -> Array | None:
+    """The classes that share in a smoothing, if there is one."""
+    return rows.scores != -np.inf if targets.smoothing else None

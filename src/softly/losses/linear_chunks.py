@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from softly._arrays import Array
+from softly.losses.fused import label_losses
 from softly.maps import log_softmax, softmax
 
 # A chunk's scores take so much, or an eighth of what the weights take: with fewer rows to a chunk, reading the weights
@@ -160,6 +161,8 @@ def scores_to_gradient(xp: Any, scores: Array, loss: Loss, with_gradient: bool) 
 
     Where the largest score is infinite nothing moves with it, and impossible classes do not move: gradients are 0.
     """
+    if not loss.label_smoothing and (losses := _fused(scores, loss, with_gradient)) is not None:
+        return losses
     leader = xp.argmax(scores, -1)
     top, own = _pick(xp, scores, leader, loss), _pick(xp, scores, loss.labels, loss)
     even = None
@@ -190,6 +193,16 @@ def scores_to_gradient(xp: Any, scores: Array, loss: Loss, with_gradient: bool) 
     at_label = xp.where(xp.isinf(own), 0.0, factor * at_label)
     scores[_entries(xp, loss.labels)] = _factors(xp, at_label, scores)
     return losses
+
+
+def _fused(scores: Array, loss: Loss, with_gradient: bool) -> Array | None:
+    """The same without smoothing, by the compiled core; None where it cannot."""
+    weight = None if loss.class_weight is None else loss.class_weight[loss.labels]
+    scale = loss.scale if weight is None else loss.scale * weight
+    losses = label_losses(scores, loss.labels, loss.temperature, scale, scores if with_gradient else None)
+    if losses is None or weight is None:
+        return losses
+    return np.where(weight == 0, 0.0, weight * losses)
 
 
 def _softmax_at_labels(xp: Any, scores: Array, leader: Array, gap: Array, loss: Loss) -> tuple[Array, Array]:

@@ -56,6 +56,21 @@ class Targets:
         counts = self.weight if self.is_plain else self.counts
         return None if counts is None else counts == 0
 
+    def labels_or(self, none: int) -> Array:
+        """The labels, and `none` where the row is dropped."""
+        dropped = self.dropped
+        return self.labels if dropped is None else self.xp.where(dropped, none, self.labels)
+
+    def weighted(self, losses: Array) -> Array:
+        """Losses of labels times their weights."""
+        if self.weight is None:
+            return losses
+        return self.xp.where(self.weight == 0, 0.0, self.weight * wide(self.xp, losses))
+
+    def scale(self, share: Array | float) -> Array | float:
+        """What the gradient of -log p of a row's label is multiplied by."""
+        return share if self.weight is None else self.weight * share
+
     def share(self, reduction: Reduction) -> Array | float:
         """The factor of each row's loss in the result: 1, or one over the denominator, 0 where that is 0."""
         if reduction != "mean":

@@ -20,7 +20,8 @@ from softly._errors import InputError
 from softly.losses.linear import Problem
 from softly.losses.linear_chunks import Gradients, Loss, run
 from softly.losses.targets import Reduction
-from softly.torch.operators import is_traced, tensor_or_float
+from softly.torch.finished import is_watched, times
+from softly.torch.operators import tensor_or_float
 
 _DIFFERENTIABLE, _TENSORS, _ARGUMENTS = 4, 8, 11  # hidden to temperature; to class_weight; all
 
@@ -73,13 +74,8 @@ def evaluate(problem: Problem, reduction: Reduction) -> Tensor:
 
 def _call(*arguments: Any) -> tuple[Tensor, ...]:
     """The value and the gradients, as LinearCrossEntropy.forward returns them."""
-    found = _operator(*arguments) if _is_watched(arguments[0]) else LinearCrossEntropy.apply(*arguments)
+    found = _operator(*arguments) if is_watched(arguments[0]) else LinearCrossEntropy.apply(*arguments)
     return tuple(found)
-
-
-def _is_watched(tensor: Tensor) -> bool:
-    """Whether a compiler or a mode must see one operator, not what happens in memory."""
-    return is_traced(tensor) or bool(torch._C._len_torch_dispatch_stack())
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -148,7 +144,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             options = class_weight, ctx.fixed_temperature, ctx.label_smoothing, list(needed)
             gradients = list(_call(*inputs, labels, dropped, cotangent, *options)[1:])
         else:
-            gradients = [_times(g, cotangent) if need else g for g, need in zip(gradients, needed, strict=True)]
+            gradients = [times(g, cotangent) if need else g for g, need in zip(gradients, needed, strict=True)]
         found = [g.to(x.dtype) if need else None for g, x, need in zip(gradients, inputs, needed, strict=True)]
         if torch.is_grad_enabled():
             found = [None if g is None else _Final.apply(g, cotangent, *inputs) for g in found]
@@ -183,13 +179,6 @@ class _Final(torch.autograd.Function):
         raise InputError(
             "linear_cross_entropy has no second derivatives: use cross_entropy(hidden @ weight.T, target), which has"
         )
-
-
-def _times(gradient: Tensor, number: Tensor) -> Tensor:
-    """In its own memory where nobody will ask for it again."""
-    if _is_watched(gradient) or torch._C._autograd._get_current_graph_task_keep_graph():
-        return gradient * number
-    return gradient.mul_(number)
 
 
 def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:

@@ -20,7 +20,7 @@ def lend(scores: Array, *others: Any, out: Array | None = None) -> list[Any] | N
 
     Integers become the default float and bfloat16, which NumPy lacks, float32.
     """
-    if out is not None or _kernels.core is None or not _is_open():
+    if out is not None or _kernels.core is None or not is_open():
         return None
     records, lent = torch.is_grad_enabled(), []
     for position, value in enumerate((scores, *others)):
@@ -30,9 +30,10 @@ def lend(scores: Array, *others: Any, out: Array | None = None) -> list[Any] | N
             if position == 0 and not (value.is_floating_point() or value.is_complex()):
                 value = value.to(torch.get_default_dtype())
             try:
-                lent.append((value.float() if value.dtype == torch.bfloat16 else value).detach().numpy())
+                array = (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
             except (RuntimeError, TypeError):  # of a transform, sparse, or conjugated
                 return None
+            lent.append(array if array.flags.aligned else array.copy())
         else:
             lent.append(value)
     return lent
@@ -47,10 +48,11 @@ def take_back(result: Any, scores: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.dtype == wanted else tensor.to(wanted)
 
 
-def _is_open() -> bool:
-    """Whether nobody must see every operation: no compiler, no mode, no forward derivative."""
+def is_open() -> bool:
+    """Whether nobody must see every operation: no compiler, no trace, no mode, no forward derivative."""
     return (
         not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
         and torch.autograd.forward_ad._current_level < 0
         and not torch._C._len_torch_dispatch_stack()
     )

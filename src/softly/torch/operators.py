@@ -23,7 +23,7 @@ from softly._segments import as_segments
 from softly.torch import memory
 from softly.torch.derivatives import Derivative, constant_groups, groups_of
 
-_KEEP_SCORES = ("logsumexp", *_kernels.ELEMENTWISE)  # the others' derivatives follow from their results
+KEEP_SCORES = ("logsumexp", *_kernels.ELEMENTWISE)  # the others' derivatives follow from their results
 _ARGUMENTS = 8
 _NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
@@ -139,7 +139,7 @@ class Map(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """What the derivatives need: the result, and the scores only of those that cannot do without."""
         scores, temperature, alpha, offsets, ctx.temperature, ctx.alpha, ctx.operation, ctx.empty = inputs
-        keep = ctx.operation in _KEEP_SCORES
+        keep = ctx.operation in KEEP_SCORES
         constant = None if keep else constant_groups(ctx.operation, scores, output, offsets)
         saved = (scores if keep else None, output, temperature, alpha, offsets, constant)
         ctx.save_for_backward(*saved)
@@ -209,8 +209,8 @@ def refuse_nested_forward_mode() -> None:
 
 
 def is_traced(tensor: Tensor) -> bool:
-    """Whether torch.compile or torch.export looks on, or only shapes are there."""
-    return torch.compiler.is_compiling() or isinstance(tensor, FakeTensor)
+    """Whether torch.compile, torch.export or torch.jit.trace looks on, or only shapes are there."""
+    return torch.compiler.is_compiling() or isinstance(tensor, FakeTensor) or torch._C._get_tracing_state() is not None
 
 
 def are_numbers(*tensors: Tensor | None) -> bool:
