@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstddef>
 
+#include "graph_kernels.hpp"
+
 namespace softly {
 
 enum class Dtype : int { float32, float64, float16, bfloat16 };
@@ -129,6 +131,7 @@ struct Kernels {
     RowsKernel cross_entropy[4];
     RowsKernel sigmoid[4], log_sigmoid[4];
     TemperatureKernel temperature_statistics[2];
+    GraphKernel graph_averages[2][2], graph_target_gradients[2][2], graph_source_gradients[2][2];  // is_additive, Dtype
     AttentionKernel attention[2];
 };
 
@@ -143,6 +146,11 @@ constexpr Bound bounds[] = {{"softmax", 2},   {"log_softmax", 2}, {"logsumexp", 
                             {"cross_entropy", 2}, {"cross_entropy_gradient", 3}};
 
 constexpr long sparse_scratch(long longest) { return 2 * (longest + 16); }
+// A tile of a target's rows, or its weights and slopes twice, and what a row of them needs.
+constexpr long graph_scratch(const Graph& g) {
+    const long tile = 16 * g.longest > 1 << 16 ? 16 * g.longest : 1 << 16, both = 2 * g.heads * g.longest;
+    return (tile > both ? tile : both) + 16 + sparse_scratch(g.longest);
+}
 constexpr long temperature_scratch(long classes, int betas) { return 8 * classes + (1 + 3 * betas) * block_rows; }
 
 extern const Kernels kernels_baseline;

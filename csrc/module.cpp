@@ -18,11 +18,13 @@
 #include <numeric>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "kernels.hpp"
 #include "threads.hpp"
 //
+#include "python_graph.hpp"
 #include "python_addresses.hpp"
 #include "python_attention.hpp"
 #include "python_losses.hpp"
@@ -200,6 +202,8 @@ PyMethodDef methods[] = {
      "1 for each row whose largest score is infinite"},
     {"cross_entropy", method(cross_entropy), METH_FASTCALL, "cross-entropy of labels, and its gradient"},
     {"draw", method(draw), METH_FASTCALL, "draws from rows of probabilities"},
+    {"graph_averages", method(graph_averages), METH_FASTCALL, "attention over the edges of a graph"},
+    {"graph_gradients", method(graph_gradients), METH_FASTCALL, "its gradients"},
     {"attention", method(attention), METH_FASTCALL, "averages of values, weighted by the scores of queries and keys"},
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},

@@ -193,10 +193,15 @@ long temperature_statistics_rows(const TemperatureProblem& p, long begin, long e
     return temperature_statistics<T>(p, begin, end, scratch, reinterpret_cast<ExactSum*>(sums));
 }
 
+#include "graph.hpp"
+
 #define SOFTLY_BOTH(kernel) {kernel<float>, kernel<double>}
 #define SOFTLY_ALL(kernel, ...)                                                          \
     {kernel<float>, kernel<double>, half_rows<Float16, kernel<float>, ##__VA_ARGS__>, \
      half_rows<BFloat16, kernel<float>, ##__VA_ARGS__>}
+#define SOFTLY_GRAPH(kernel)                                             \
+    {{kernel<float, DotProduct<float>>, kernel<double, DotProduct<double>>}, \
+     {kernel<float, LeakySum<float>>, kernel<double, LeakySum<double>>}}
 constexpr Kernels all_kernels(const char* target) {
     return {target,
             SOFTLY_ALL(softmax_rows),
@@ -210,6 +215,9 @@ constexpr Kernels all_kernels(const char* target) {
             SOFTLY_ALL(sigmoid_rows),
             SOFTLY_ALL(log_sigmoid_rows),
             SOFTLY_BOTH(temperature_statistics_rows),
+            SOFTLY_GRAPH(graph_averages),
+            SOFTLY_GRAPH(graph_target_gradients),
+            SOFTLY_GRAPH(graph_source_gradients),
             SOFTLY_BOTH(attention_items)};
 }
 }  // namespace

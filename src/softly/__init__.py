@@ -74,6 +74,8 @@ _MODULES = {
         "linear_cross_entropy_and_gradients",
     ),
     "sampling": ("Draws", "gumbel_softmax", "sample"),
+    "edges": ("Edges",),
+    "graphs": ("graph_attention", "graph_attention_weights"),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
     "report": ("CalibrationReport",),
     "_kernels": ("which",),
@@ -131,6 +133,9 @@ if _TYPE_CHECKING:
     from softly.dot_product_attention import attention_statistics as attention_statistics
     from softly.dot_product_attention import attention_weights as attention_weights
     from softly.dot_product_attention import merge_attention as merge_attention
+    from softly.edges import Edges as Edges
+    from softly.graphs import graph_attention as graph_attention
+    from softly.graphs import graph_attention_weights as graph_attention_weights
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file
