@@ -202,6 +202,8 @@ PyMethodDef methods[] = {
      "1 for each row whose largest score is infinite"},
     {"cross_entropy", method(cross_entropy), METH_FASTCALL, "cross-entropy of labels, and its gradient"},
     {"draw", method(draw), METH_FASTCALL, "draws from rows of probabilities"},
+    {"empty_like", empty_like, METH_O, "a new array like another, not filled"},
+    {"release_memory", release_memory, METH_NOARGS, "give memory kept for new results back to the system"},
     {"graph_averages", method(graph_averages), METH_FASTCALL, "attention over the edges of a graph"},
     {"graph_gradients", method(graph_gradients), METH_FASTCALL, "its gradients"},
     {"attention", method(attention), METH_FASTCALL, "averages of values, weighted by the scores of queries and keys"},

@@ -77,8 +77,9 @@ _MODULES = {
     "edges": ("Edges",),
     "graphs": ("graph_attention", "graph_attention_weights"),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
+    "models": ("DeclaredCheck", "check_declared", "fit_file", "predict_file"),
     "report": ("CalibrationReport",),
-    "_kernels": ("which",),
+    "_kernels": ("release_memory", "which"),
     "_errors": ("DegenerateFitWarning", "InputError"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -87,6 +88,7 @@ __all__ = sorted(_HOME)
 if _TYPE_CHECKING:
     from softly._errors import DegenerateFitWarning as DegenerateFitWarning
     from softly._errors import InputError as InputError
+    from softly._kernels import release_memory as release_memory
     from softly._kernels import which as which
     from softly.boltzmann import Boltzmann as Boltzmann
     from softly.calibration import Calibrator as Calibrator
@@ -152,6 +154,10 @@ if _TYPE_CHECKING:
     from softly.maps import sigmoid as sigmoid
     from softly.maps import softmax as softmax
     from softly.maps import sparsemax as sparsemax
+    from softly.models import DeclaredCheck as DeclaredCheck
+    from softly.models import check_declared as check_declared
+    from softly.models import fit_file as fit_file
+    from softly.models import predict_file as predict_file
     from softly.report import CalibrationReport as CalibrationReport
     from softly.sampling import Draws as Draws
     from softly.sampling import gumbel_softmax as gumbel_softmax

@@ -59,6 +59,21 @@ AT: dict[str, Callable[..., Any]] = {
 BOUNDS: dict[str, float] = core.bounds() if core is not None else {}  # operation -> largest error in ULPs (kernels.hpp)
 
 
+empty_like: Callable[[Array], Array] = np.empty_like if core is None else core.empty_like
+
+
+def release_memory() -> None:
+    """Give the memory of dropped results, kept for the next ones, back to the system.
+
+    New results of 1 to 64 MB are written where dropped ones were, for fresh pages cost more than a softmax. At most
+    64 MB wait for that in a process. Arrays are as any other: writable, owners of their memory.
+
+    >>> release_memory()
+    """
+    if core is not None:
+        core.release_memory()
+
+
 def find(operation: str, scores: Array) -> Callable[..., Any] | None:
     """The kernel for these scores (a NumPy array), or None where the expression runs."""
     if type(scores) is not np.ndarray or not scores.shape[-1:] or scores.shape[-1] == 0:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from softly._errors import DegenerateFitWarning, InputError
-from softly.models.linear import LinearObjective, sample
+from softly.models.linear import LinearObjective, as_fast, sample
 from softly.models.losses import Floats, RowLoss
 from softly.models.newton import Minimum, minimise
 
@@ -61,12 +61,12 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
         x, y = validate_data(self, x, y, accept_sparse="csr", dtype=np.float64, order="C", **options)
         if sample_weight is None:
             return x, y, None
-        weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+        weights = _weights(sample_weight, x)
         return x, y, None if (weights == 1).all() else weights
 
     def _fit(self, x: Any, loss: RowLoss, weights: Floats | None) -> None:
         """Set coef_ (outputs, features), intercept_, n_iter_ and status_."""
-        objective = LinearObjective(x, loss, weights, float(self.l2), bool(self.fit_intercept))
+        objective = LinearObjective(as_fast(x), loss, weights, float(self.l2), bool(self.fit_intercept))
         tolerance = self.tol * (x.shape[0] if weights is None else float(weights.sum()))
         start = np.zeros((x.shape[1] + bool(self.fit_intercept), loss.outputs))
         part = sample(objective)
@@ -109,12 +109,16 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
     def _checked_rows(self, x: Any, sample_weight: Any) -> tuple[Any, Floats | None]:
         """Rows as those fitted, and weights."""
         x = validate_data(self, x, accept_sparse="csr", dtype=np.float64, reset=False)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, x, dtype=np.float64)
-        return x, weights
+        return x, None if sample_weight is None else _weights(sample_weight, x)
 
     def _feature_names(self) -> list[str]:
         given = getattr(self, "feature_names_in_", None)
         return [f"feature {i}" for i in range(self.n_features_in_)] if given is None else [str(name) for name in given]
+
+
+def _weights(sample_weight: Any, x: Any) -> Floats:
+    checked: Floats = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+    return checked
 
 
 def check_numbers(model: Any) -> None:
