@@ -30,6 +30,7 @@ TESTS = (
 TESTS_OF_FILE = {  # where no other test calls what it holds
     "cross_entropy.hpp": ("test_cross_entropy_kernel.py",),
     "sampling.hpp": ("test_sampling.py",),
+    "attention.hpp": ("test_attention.py",),
 }
 OPTIONS = ("-x", "--tb=no", "-rf", "-k", "not torch and not every_target")
 
@@ -238,6 +239,18 @@ BUGS = (
     ),
     Bug("top_p counts what top_k left out", "sampling.hpp", "total += z[i] >= cut ? p[i] : 0;", "total += p[i];"),
     Bug("a draw forgets what is before its block", "sampling.hpp", "running = before[at];", "running = 0;"),
+    Bug(
+        "what was averaged before a larger score is kept as it was",
+        "attention.hpp",
+        "store(factor + v, beside);",
+        "store(factor + v, broadcast(T(1)));",
+    ),
+    Bug(
+        "a query sees one key of the future",
+        "attention.hpp",
+        "const long visible = first + a.visible;",
+        "const long visible = first + a.visible + 1;",
+    ),
 )
 
 
