@@ -12,6 +12,7 @@ from typing import Any
 
 import models
 import numpy as np
+from sampling import sampling_case
 from timing import Contenders, interleaved
 
 import softly
@@ -177,6 +178,9 @@ def rows_of_table(rows: int) -> list[tuple[str, dict[str, float]]]:
         for dtype in (np.float32, np.float64):
             name = f"kernel regression {dtype.__name__}, 1000 queries, 10,000 points, d = {width}"
             found.append((name, interleaved(regression_case(width, dtype), 2.0)))
+    for options in ({"top_p": 0.9}, {"temperature": 1.5, "top_p": 0.99}):
+        text = ", ".join(f"{name} {value}" for name, value in options.items())
+        found.append((f"a draw from each of 28 x 49152 float16, {text}", interleaved(sampling_case(options), 2.0)))
     found += [(name, interleaved(contenders, 4.0)) for name, contenders in attention_cases()]
     with tempfile.TemporaryDirectory() as directory:
         name = f"calibrate a Parquet file, {rows:,} x 10 float32"
