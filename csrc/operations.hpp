@@ -26,6 +26,7 @@ namespace {
 #include "sigmoid.hpp"
 #include "half.hpp"
 #include "temperature_statistics.hpp"
+#include "attention_tiles.hpp"
 #include "attention.hpp"
 
 // Batches of rows by of_batch(batch, out, scaled, i, count), which says what it left undone of rows i to i + count; all others by
