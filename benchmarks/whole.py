@@ -12,6 +12,7 @@ from typing import Any
 
 import models
 import numpy as np
+from sampling import sampling_case
 from timing import Contenders, interleaved
 
 import softly
@@ -131,6 +132,9 @@ def cpu_seconds(commands: dict[str, list[str]], rounds: int = 15) -> dict[str, f
 def rows_of_table(rows: int) -> list[tuple[str, dict[str, float]]]:
     """Each job, and seconds of softly first, then of its rivals."""
     found = [("temperature fit float64 50000 x 10", interleaved(fit_case(), 4.0))]
+    for options in ({"top_p": 0.9}, {"temperature": 1.5, "top_p": 0.99}):
+        text = ", ".join(f"{name} {value}" for name, value in options.items())
+        found.append((f"a draw from each of 28 x 49152 float16, {text}", interleaved(sampling_case(options), 2.0)))
     found += [(name, interleaved(contenders, 4.0)) for name, contenders in attention_cases()]
     with tempfile.TemporaryDirectory() as directory:
         name = f"calibrate a Parquet file, {rows:,} x 10 float32"

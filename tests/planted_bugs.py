@@ -29,6 +29,7 @@ TESTS = (
 )
 TESTS_OF_FILE = {  # where no other test calls what it holds
     "cross_entropy.hpp": ("test_cross_entropy_kernel.py",),
+    "sampling.hpp": ("test_sampling.py",),
     "attention.hpp": ("test_attention.py",),
 }
 OPTIONS = ("-x", "--tb=no", "-rf", "-k", "not torch and not every_target")
@@ -236,6 +237,8 @@ BUGS = (
         "each[row] = scale[row * scale_stride];",
         "each[row] = scale[0];",
     ),
+    Bug("top_p counts what top_k left out", "sampling.hpp", "total += z[i] >= cut ? p[i] : 0;", "total += p[i];"),
+    Bug("a draw forgets what is before its block", "sampling.hpp", "running = before[at];", "running = 0;"),
     Bug(
         "what was averaged before a larger score is kept as it was",
         "attention.hpp",
