@@ -19,6 +19,7 @@ namespace {
 #include "columns.hpp"
 //
 #include "entmax.hpp"
+#include "near_gradient.hpp"
 #include "gradient.hpp"
 #include "cross_entropy.hpp"
 #include "exact_sum.hpp"

@@ -177,9 +177,9 @@ BUGS = (
     ),
     Bug(
         "the product with the Jacobian is not measured from the leader",
-        "gradient.hpp",
-        "const double pivot = (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];",
-        "const double pivot = 0 * (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];",
+        "near_gradient.hpp",
+        "pivot = largest > T(0.5) ? (double)v[",
+        "pivot = largest > T(0.5) ? 0 * (double)v[",
     ),
     Bug(
         "what has no share enters the product",
@@ -189,9 +189,9 @@ BUGS = (
     ),
     Bug(
         "the leader's entry of log_softmax's product forgets its own share",
-        "gradient.hpp",
-        "T((rest * first - share * others) / temperature)",
-        "T((first - share * others) / temperature)",
+        "near_gradient.hpp",
+        "T((-expm1((double)largest) * first - exp((double)largest) * others) / temperature)",
+        "T((first - exp((double)largest) * others) / temperature)",
     ),
     Bug(
         "a row at +inf moves with its scores",
