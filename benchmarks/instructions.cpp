@@ -1,4 +1,5 @@
-// Runs one kernel so many times on the same scores, for instructions.py to count: operation dtype rows columns alpha times.
+// Runs one kernel so many times on the same scores, for instructions.py to count: operation dtype rows columns alpha heads times.
+// With heads above 0 the rows are segments of some `columns` entries, of so many heads.
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -8,8 +9,9 @@
 using namespace softly;
 
 template <class T>
-void run(RowsKernel kernel, long rows, long columns, double alpha, long times) {
-    std::vector<T> scores(rows * columns), out(rows * columns);
+void run(RowsKernel kernel, long rows, long columns, double alpha, long heads, long times) {
+    const long size = rows * columns * (heads ? heads : 1);
+    std::vector<T> scores(size), out(size);
     unsigned state = 1;
     for (T& z : scores) {  // a sum of uniform numbers, nearly normal
         double sum = -6;
@@ -25,14 +27,24 @@ void run(RowsKernel kernel, long rows, long columns, double alpha, long times) {
     task.temperature = &temperature;
     task.alpha = alpha;
     task.inner = 1;
+    std::vector<long long> offsets(rows + 1);
+    if (heads) {
+        for (long i = 0; i < rows; ++i) offsets[i + 1] = i + 1 == rows ? rows * columns : (i + 1) * columns + (i % 7 - 3);
+        task.offsets = offsets.data();
+        task.segments = rows;
+        task.columns = rows * columns;
+        task.longest = columns + 6;
+        task.inner = heads;
+        task.rows = rows * heads;
+    }
     std::vector<long long> labels(rows);
     for (long i = 0; i < rows; ++i) labels[i] = i % columns;
     std::vector<T> losses(rows);
     task.labels = labels.data();
     task.scale = &temperature;
     task.losses = losses.data();
-    std::vector<double> scratch(sparse_scratch(columns));
-    for (long i = 0; i < times; ++i) kernel(task, 0, rows, scratch.data());
+    std::vector<double> scratch(tile_scratch(task) + sparse_scratch(task.longest));
+    for (long i = 0; i < times; ++i) kernel(task, 0, heads > 1 ? tile_count(task) : rows, scratch.data());
 }
 
 int main(int, char** argument) {
@@ -45,6 +57,6 @@ int main(int, char** argument) {
                                : std::strcmp(operation, "cross_entropy") == 0 ? kernels->cross_entropy
                                : std::strcmp(operation, "sigmoid") == 0       ? kernels->sigmoid
                                                                               : kernels->entmax)[is_double];
-    const long rows = std::atol(argument[3]), columns = std::atol(argument[4]), times = std::atol(argument[6]);
-    (is_double ? run<double> : run<float>)(kernel, rows, columns, std::atof(argument[5]), times);
+    const long rows = std::atol(argument[3]), columns = std::atol(argument[4]), heads = std::atol(argument[6]), times = std::atol(argument[7]);
+    (is_double ? run<double> : run<float>)(kernel, rows, columns, std::atof(argument[5]), heads, times);
 }

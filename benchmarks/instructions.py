@@ -24,9 +24,10 @@ MAPS = [
     for dtype in ("float32", "float64")
 ]
 CASES = [
-    *((*kernel, *shape, 1.0) for kernel in MAPS for shape in SHAPES),
-    *(("entmax", "float32", *shape, alpha) for alpha in (1.5, 2.0) for shape in SHAPES),
-    ("sigmoid", "float32", 16, 1000, 1.0),
+    *((*kernel, *shape, 1.0, 0) for kernel in MAPS for shape in SHAPES),
+    *(("entmax", "float32", *shape, alpha, 0) for alpha in (1.5, 2.0) for shape in SHAPES),
+    ("sigmoid", "float32", 16, 1000, 1.0, 0),
+    *(("softmax", "float32", *shape, 1.0, heads) for shape in ((4096, 10), (1024, 32)) for heads in (1, 4)),
 ]
 
 
@@ -56,14 +57,15 @@ def counts() -> dict[str, float]:
         subprocess.run(["c++", *FLAGS, "-w", *sources, "-o", program], check=True)
 
         def of(case: tuple[Any, ...]) -> float:
-            return (_count(program, case, 3) - _count(program, case, 1)) / (2 * case[2] * case[3])
+            return (_count(program, case, 3) - _count(program, case, 1)) / (2 * case[2] * case[3] * max(1, case[5]))
 
         return dict(zip(map(_title, CASES), (round(n, 2) for n in pool.map(of, CASES)), strict=True))
 
 
 def _title(case: tuple[Any, ...]) -> str:
-    operation, dtype, rows, columns, alpha = case
-    return f"{operation} {dtype} {rows} x {columns}" + f", alpha {alpha}" * (alpha != 1)
+    operation, dtype, rows, columns, alpha, heads = case
+    extra = f", alpha {alpha}" * (alpha != 1) + f" segments of {heads} head{'s' * (heads > 1)}" * (heads > 0)
+    return f"{operation} {dtype} {rows} x {columns}{extra}"
 
 
 _SOURCES = ("dispatch", "target_baseline", "target_avx2", "target_avx512")

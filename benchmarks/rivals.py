@@ -29,12 +29,19 @@ def contenders(shape: Shape, threads: int) -> Contenders:
     z = shape.draw()
     if shape.segments:
         return _segments(z, shape)
+    if shape.operation == "cross_entropy":
+        return _cross_entropy(z, shape.labels(), threads)
     out = None if shape.operation == "logsumexp" else np.empty_like(z)
     function = getattr(softly, shape.operation)
     if out is None:
         found: Contenders = {"softly": lambda: function(z, shape.axis)}
     else:
-        found = {"softly": lambda: function(z, shape.axis, out=out), "softly, fresh": lambda: function(z, shape.axis)}
+        kept: list[Any] = [None]
+        found = {
+            "softly": lambda: function(z, shape.axis, out=out),
+            "softly, fresh": lambda: function(z, shape.axis),
+            "softly, kept": lambda: kept.__setitem__(0, function(z, shape.axis)),
+        }
     for add in (_numpy, _scipy, _torch, _jax, _onnxruntime, _entmax):
         add(found, shape, z, out, threads)
     found["copy"] = lambda: np.copyto(into, z)
@@ -147,6 +154,55 @@ def _entmax(found: Contenders, shape: Shape, z: Any, out: Any, threads: int) -> 
     found["entmax"] = lambda: function(tensor, dim=shape.axis)
     if shape.columns > 100:
         found["entmax, k=100"] = lambda: function(tensor, dim=shape.axis, k=100)
+
+
+def _cross_entropy(z: Any, labels: Any, threads: int) -> Contenders:
+    """The mean loss and its gradient."""
+    every, into = np.arange(len(labels)), np.empty_like(z)
+
+    def numpy() -> Any:
+        p = np.exp(z - z.max(axis=-1, keepdims=True))
+        total = p.sum(axis=-1, keepdims=True)
+        p /= total
+        loss = -np.log(p[every, labels]).mean()
+        p[every, labels] -= 1
+        p /= len(labels)
+        return loss, p
+
+    found: Contenders = {
+        "softly": lambda: softly.cross_entropy_and_gradient(z, labels),
+        "numpy": numpy,
+        "copy": lambda: np.copyto(into, z),
+    }
+    if (torch := optional("torch")) is not None:
+        torch.set_num_threads(threads)
+        scores, target = torch.from_numpy(z).requires_grad_(), torch.from_numpy(labels)
+        torch._dynamo.reset()
+
+        def trained(function: Callable[..., Any]) -> Callable[[], Any]:
+            def once() -> None:
+                scores.grad = None
+                function(scores, target).backward()
+
+            return once
+
+        found["softly, torch"] = trained(softly.cross_entropy)
+        found["torch"] = trained(torch.nn.functional.cross_entropy)
+        compiled = trained(torch.compile(torch.nn.functional.cross_entropy, dynamic=False))
+        try:
+            compiled()
+            found["torch.compile"] = compiled
+        except Exception:  # without a compiler: a rival less
+            pass
+    if (jax := optional("jax")) is not None:
+        array, of_jax = jax.numpy.asarray(z), jax.numpy.asarray(labels)
+
+        def mean(x: Any, y: Any) -> Any:
+            return -jax.numpy.take_along_axis(jax.nn.log_softmax(x), y[:, None], axis=-1).mean()
+
+        both = jax.jit(jax.value_and_grad(mean))
+        found["jax"] = lambda: jax.block_until_ready(both(array, of_jax))
+    return found
 
 
 def _segments(z: Any, shape: Shape) -> Contenders:

@@ -19,7 +19,7 @@ import softly
 from softly import _kernels
 
 HERE = Path(__file__).parent
-OURS = ("softly", "softly, fresh", "softly, by index", "softly, jax")
+OURS = ("softly", "softly, fresh", "softly, kept", "softly, by index", "softly, jax", "softly, torch")
 INTRODUCTION = """# Benchmarks
 
 {machine}. Written by `make bench`.
@@ -28,7 +28,8 @@ Medians of interleaved, shuffled rounds of one run. *best rival* and *ratio*: ho
 of the other libraries needs; below 1 it is faster, between 0.9 and 1.1 it is a tie. *GB/s* counts scores read once and
 results written once (logsumexp: one number a row); *of copy* is the time of a copy of the scores over softly's, in the
 same run. softly writes to memory that is there (`out=`), as do torch's softmax and onnxruntime; *fresh* is a new
-result, dropped at once. Libraries that are not installed, or lack the operation, are left out.
+result, dropped at once, *kept* one that lives until the next is there. cross_entropy is a mean loss and its gradient,
+both new. Libraries that are not installed, or lack the operation, are left out.
 """
 
 

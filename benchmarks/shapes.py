@@ -15,7 +15,10 @@ _SPARSE = ("sparsemax", "entmax")
 
 @dataclass(frozen=True)
 class Shape:
-    """One case: an operation over the rows (axis -1) or columns (axis 0) of a matrix, or over segments of its rows."""
+    """One case: an operation over the rows (axis -1) or columns (axis 0) of a matrix, or over segments of its rows.
+
+    cross_entropy is the mean loss of labels and its gradient in the scores.
+    """
 
     operation: str
     dtype: str
@@ -45,6 +48,10 @@ class Shape:
         z = scale * np.random.default_rng(0).standard_normal(shape, np.float32)
         return z.astype(kind_of(self.dtype))
 
+    def labels(self) -> Any:
+        """One a row, for cross_entropy."""
+        return np.random.default_rng(1).integers(0, self.columns, self.rows)
+
     def offsets(self) -> Any:
         """Bounds of segments of random sizes, for segment operations."""
         inner = np.random.default_rng(1).integers(0, self.rows + 1, self.segments - 1)
@@ -72,6 +79,7 @@ def published() -> list[Shape]:
         *(Shape("log_softmax", "float32", *s) for s in softmax[3:6]),
         *(Shape("logsumexp", "float32", *s) for s in logsumexp),
         *(Shape(name, "float32", *s, scores=kind) for name in _SPARSE for s in sparse for kind in KINDS),
+        *(Shape("cross_entropy", "float32", *s) for s in [*softmax[3:7]]),
         Shape("segment_softmax", "float32", 1_000_000, 1, segments=100_000),
         Shape("segment_softmax", "float32", 1_000_000, 1, segments=1_000),
         Shape("segment_softmax", "float32", 1_000_000, 8, segments=100_000),

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import models
 import numpy as np
 from timing import Contenders, interleaved
 
@@ -95,6 +96,7 @@ def rows_of_table(rows: int) -> list[tuple[str, dict[str, float]]]:
     with tempfile.TemporaryDirectory() as directory:
         name = f"calibrate a Parquet file, {rows:,} x 10 float32"
         found.append((name, interleaved(file_case(Path(directory), rows), 0.0, fewest=3)))
+    found += models.rows_of_table()
     command = str(Path(sys.executable).with_name("softly"))
     cpu = cpu_seconds(
         {

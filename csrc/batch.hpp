@@ -57,3 +57,31 @@ INLINE Vector<T> potentials(Vector<T> largest, double temperature, const Doubles
     narrowed(wide, &result);
     return result;
 }
+
+// The rows of a batch that stand anywhere: where each begins, its entries and its number.
+template <class T>
+struct Places {
+    long begin[lanes<T>], size[lanes<T>], row[lanes<T>];
+    int count = 0;
+
+    INLINE void add(long i, Span where) {
+        begin[count] = where.begin;
+        size[count] = where.size;
+        row[count++] = i;
+    }
+    // Lanes without a row repeat the last one, and store nothing.
+    INLINE void fill_up() {
+        for (int lane = count; lane < lanes<T>; ++lane) {
+            begin[lane] = begin[count - 1];
+            size[lane] = size[count - 1];
+        }
+    }
+    INLINE long longest() const {
+        long most = 0;
+        for (long n : size) most = n > most ? n : most;
+        return most;
+    }
+    INLINE void store_each(T* out, Vector<T> results) const {
+        for (int lane = 0; lane < count; ++lane) out[row[lane]] = results[lane];
+    }
+};

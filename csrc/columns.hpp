@@ -30,25 +30,26 @@ INLINE ColumnTile tile_of(const Rows& r, long i) {
     return {entries.begin, entries.size, column, left < width ? left : width, group * r.inner + column};
 }
 
-// of_batch(batch, out) does up to 16 entries of lanes<T> rows and stores them; rows_kernel does a tile.
+// of_batch(batch, out, stride) does up to 16 entries of lanes<T> rows and stores them; rows_kernel does a tile.
 template <class T, bool reduces, class OfBatch>
 INLINE void each_tile(const Rows& r, long begin, long end, double* scratch, RowsKernel rows_kernel, OfBatch of_batch) {
     constexpr long lane_count = lanes<T>;
+    constexpr bool has_batches = !std::is_same_v<OfBatch, No>;
     T* tile = reinterpret_cast<T*>(scratch);
-    const bool in_lanes = r.temperature_stride == 0 && is_near(T(0), *r.temperature);
-    for (long i = begin; i < end; ++i) {
+    const bool in_lanes = has_batches && r.temperature_stride == 0 && is_near(T(0), *r.temperature);
+    const auto of_tile = [&](long i) {
         const ColumnTile t = tile_of(r, i);
         const T* scores = static_cast<const T*>(r.scores) + t.begin * r.inner + t.column;
         T* out = static_cast<T*>(r.out) + (reduces ? t.first : t.begin * r.inner + t.column);
         long done = 0;
-        if constexpr (!std::is_same_v<OfBatch, No>)
+        if constexpr (has_batches)
             if (in_lanes && t.size > 0 && t.size <= short_columns)
                 for (; done + lane_count <= t.width; done += lane_count) {
                     ShortRows<T> batch(scores + done, t.size, r.inner);
                     if (!all_near<T>(batch.largest, *r.temperature)) break;
-                    of_batch(batch, out + done);
+                    of_batch(batch, out + done, r.inner);
                 }
-        if (done == t.width) continue;
+        if (done == t.width) return;
         const long width = t.width - done;
         transpose_tile(scores + done, r.inner, tile, t.size, t.size, width);
         constexpr long long empty_segment[2] = {};
@@ -63,5 +64,8 @@ INLINE void each_tile(const Rows& r, long begin, long end, double* scratch, Rows
         rows.temperature += (t.first + done) * r.temperature_stride;
         rows_kernel(rows, 0, width, scratch + tile_scratch(r));
         if (!reduces) transpose_tile<T>(tile, t.size, out + done, r.inner, width, t.size);
-    }
+    };
+    if constexpr (has_batches)
+        if (in_lanes && r.offsets && r.inner <= lane_count / 2) return each_pack<T, reduces>(r, begin, end, tile, of_batch, of_tile);
+    for (long i = begin; i < end; ++i) of_tile(i);
 }

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstddef>
 
+#include "graph_kernels.hpp"
+
 namespace softly {
 
 enum class Dtype : int { float32, float64, float16, bfloat16 };
@@ -83,9 +85,42 @@ struct TemperatureProblem {
 constexpr int exact_sum_chunks = 67;
 constexpr int block_rows = 128;  // rows whose temperature statistics are summed at a time
 
+struct Plane {  // of a matrix with one entry for each query and key: a stride of 0 where one serves all
+    const long long* of;  // which of the matrices serves a matrix of queries
+    long size, row, column;
+    long at(long matrix, long query, long key) const { return (long)of[matrix] * size + query * row + key * column; }
+};
+
+struct Attention {  // matrices of queries (queries, width), of keys (keys, width) and of values (keys, value_width)
+    const void *query, *key, *value;
+    void* out;
+    void* logsumexp;  // one a query, or null; of alpha 1
+    const long long *key_of, *value_of;  // which of the matrices serves a matrix of queries
+    long matrices, queries, keys, width, value_width;
+    long visible;  // query i sees the keys up to i + visible; all of them from `keys` on
+    const unsigned char* where;  // or null
+    const void* bias;            // or null
+    Plane where_plane, bias_plane;
+    double scale, alpha;
+    const double* temperature;
+    long temperature_stride;
+    int empty;
+};
+constexpr long attention_queries = 48, attention_keys = 64;  // of a block
+inline long attention_blocks(const Attention& a) { return (a.queries + attention_queries - 1) / attention_queries; }
+constexpr long attention_row(long keys) { return (keys + attention_keys - 1) / attention_keys * attention_keys; }
+constexpr long attention_stride(long value_width) { return (value_width + 15) / 16 * 16; }
+inline long attention_scratch(const Attention& a) {
+    const long rows = a.alpha == 1 ? 0 : attention_queries * attention_row(a.keys) + 2 * (a.keys + 16);
+    return rows + attention_queries * (a.width + attention_keys + 2 * attention_stride(a.value_width) + 4) +
+           attention_keys * a.value_width + 16;  // entries are no longer than doubles; 64 bytes to begin at a multiple of 64
+}
+
 // Rows [begin, end), or tiles where inner > 1. The scratch memory has tile_scratch() doubles and, of the sparse maps,
 // sparse_scratch(longest row) more; of half precisions half_scratch(); that of the temperature kernel temperature_scratch(); sums have fold_count x (1 + 3 betas) x 67 chunks.
 using RowsKernel = void (*)(const Rows&, long begin, long end, double* scratch);
+// Blocks of queries [begin, end), of each matrix attention_blocks(). Returns the first query with nothing possible, or -1.
+using AttentionKernel = long (*)(const Attention&, long begin, long end, double* scratch);
 using TemperatureKernel = long (*)(const TemperatureProblem&, long begin, long end, double* scratch, long long* sums);
 
 struct Kernels {
@@ -96,6 +131,8 @@ struct Kernels {
     RowsKernel cross_entropy[4];
     RowsKernel sigmoid[4], log_sigmoid[4];
     TemperatureKernel temperature_statistics[2];
+    GraphKernel graph_averages[2][2], graph_target_gradients[2][2], graph_source_gradients[2][2];  // is_additive, Dtype
+    AttentionKernel attention[2];
 };
 
 // The largest error of each operation, over every score and temperature. softmax, log_softmax, sigmoid, log_sigmoid,
@@ -109,6 +146,11 @@ constexpr Bound bounds[] = {{"softmax", 2},   {"log_softmax", 2}, {"logsumexp", 
                             {"cross_entropy", 2}, {"cross_entropy_gradient", 3}};
 
 constexpr long sparse_scratch(long longest) { return 2 * (longest + 16); }
+// A tile of a target's rows, or its weights and slopes twice, and what a row of them needs.
+constexpr long graph_scratch(const Graph& g) {
+    const long tile = 16 * g.longest > 1 << 16 ? 16 * g.longest : 1 << 16, both = 2 * g.heads * g.longest;
+    return (tile > both ? tile : both) + 16 + sparse_scratch(g.longest);
+}
 constexpr long temperature_scratch(long classes, int betas) { return 8 * classes + (1 + 3 * betas) * block_rows; }
 
 extern const Kernels kernels_baseline;

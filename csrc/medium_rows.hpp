@@ -6,12 +6,22 @@ template <class T>
 struct MediumRows {
     static constexpr int width = lanes<T>;
     const T* scores;
-    long n;
+    long n;  // of the first row
+    Places<T> at;
+    bool anywhere;
     Vector<T> largest;
 
-    INLINE MediumRows(const T* begin, long columns) : scores(begin), n(columns) {
+    // Rows one after the other.
+    INLINE MediumRows(const T* begin, long columns) : scores(begin), n(columns), anywhere(false) {
+        for (int row = 0; row < width; ++row) at.add(row, {row * columns, columns});
+        find_largest();
+    }
+    INLINE MediumRows(const T* begin, const Places<T>& where) : scores(begin), n(where.size[0]), at(where), anywhere(true) {
+        find_largest();
+    }
+    INLINE void find_largest() {
         Vector<T> best[width];
-        for (int row = 0; row < width; ++row) best[row] = largest_parts(scores + row * n, n);
+        for (int row = 0; row < width; ++row) best[row] = largest_parts(scores + at.begin[row], at.size[row]);
         transpose_block<T>(best);
         largest = best[0];
 #pragma GCC unroll 16
@@ -24,12 +34,14 @@ struct MediumRows {
         const Near<T, scaled> near(largest, temperature);
         Doubles sum[width];
         Vector<T> lost[width];
-        for (int row = 0; row < width; ++row) {
+        for (int row = 0; row < at.count; ++row) {
             const Near<T, scaled> exponential = near.of_row(row);
             ExponentialSum<T> sums;
-            for_each_vector<T>(n, [&](int part, long offset, int count) {
-                prefetch(scores + (row + width) * n + offset, part);
-                const Exponential<T> e = exponential(load_padded(scores + row * n + offset, count));
+            const T* z = scores + at.begin[row];
+            const long columns = at.size[row], ahead = width * columns;
+            for_each_vector<T>(columns, [&](int part, long offset, int count) {
+                prefetch(z + ahead + offset, part);
+                const Exponential<T> e = exponential(load_padded(z + offset, count));
                 visit(row, offset, count, e.hi);
                 sums.add(part, e);
             });
@@ -39,6 +51,10 @@ struct MediumRows {
                 lost[row] = combined_parts(sums.lost);
             else
                 lost[row] = left.lo;
+        }
+        for (int row = at.count; row < width; ++row) {
+            sum[row] = sum[0];
+            lost[row] = lost[0];
         }
         for (int half = 0; half < halves<T>; ++half) transpose_block<double>(sum + half * lanes<double>);
         transpose_block<T>(lost);
@@ -58,11 +74,11 @@ struct MediumRows {
     INLINE unsigned softmax(T* out, double temperature) const {
         Pair<double> total[halves<T>];
         exponentials<scaled>(temperature, total, [&](int row, long offset, int count, Vector<T> e) {
-            store_counted(out + row * n + offset, count, e);
+            store_counted(out + at.begin[row] + offset, count, e);
         });
         const Pair<T> inverse = reciprocals<T>(total);
-        for (int row = 0; row < width; ++row)
-            multiply_row(out + row * n, n, broadcast(inverse.hi[row]), broadcast(inverse.lo[row]));
+        for (int row = 0; row < at.count; ++row)
+            multiply_row(out + at.begin[row], at.size[row], broadcast(inverse.hi[row]), broadcast(inverse.lo[row]));
         return 0;
     }
 
@@ -78,13 +94,14 @@ struct MediumRows {
         Doubles log_sum[halves<T>];
         const unsigned undone = logs<scaled>(temperature, log_sum);
         const Division<T> by(temperature);
-        for (int row = 0; row < width; ++row) {
+        for (int row = 0; row < at.count; ++row) {
             const double log_total = log_sum[row / lanes<double>][row % lanes<double>];
-            const T* z = scores + row * n;
+            const T* z = scores + at.begin[row];
+            T* to = out + at.begin[row];
             if (log_total != log_total)
-                fill(out + row * n, n, T(__builtin_nan("")));
+                fill(to, at.size[row], T(__builtin_nan("")));
             else if (!(undone >> row & 1))
-                log_probabilities<T, scaled>(z, out + row * n, n, largest[row], by, log_total);
+                log_probabilities<T, scaled>(z, to, at.size[row], largest[row], by, log_total);
         }
         return undone;
     }
@@ -93,7 +110,11 @@ struct MediumRows {
     INLINE unsigned logsumexp(T* out, double temperature) const {
         Doubles log_sum[halves<T>];
         const unsigned undone = logs<scaled>(temperature, log_sum);
-        store(out, potentials<T>(largest, temperature, log_sum));
+        const Vector<T> result = potentials<T>(largest, temperature, log_sum);
+        if (anywhere)
+            at.store_each(out, result);
+        else
+            store(out, result);
         return undone;
     }
 };

@@ -17,12 +17,15 @@
 #include <numeric>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "kernels.hpp"
 #include "threads.hpp"
 //
+#include "python_graph.hpp"
 #include "python_addresses.hpp"
+#include "python_attention.hpp"
 #include "python_losses.hpp"
 
 namespace softly {
@@ -196,6 +199,11 @@ PyMethodDef methods[] = {
     {"constant_rows", method(rows_operation<&Kernels::constant_rows, true, false, true>), METH_FASTCALL,
      "1 for each row whose largest score is infinite"},
     {"cross_entropy", method(cross_entropy), METH_FASTCALL, "cross-entropy of labels, and its gradient"},
+    {"empty_like", empty_like, METH_O, "a new array like another, not filled"},
+    {"release_memory", release_memory, METH_NOARGS, "give memory kept for new results back to the system"},
+    {"graph_averages", method(graph_averages), METH_FASTCALL, "attention over the edges of a graph"},
+    {"graph_gradients", method(graph_gradients), METH_FASTCALL, "its gradients"},
+    {"attention", method(attention), METH_FASTCALL, "averages of values, weighted by the scores of queries and keys"},
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},

@@ -12,10 +12,11 @@ struct ExponentialSum {
     INLINE ExponentialSum() {
         for (auto& s : sum) s = broadcast(floor);
     }
-    INLINE void add(int part, const Exponential<T>& e) {
-        const Vector<T> next = sum[part] + e.hi;
-        lost[part] += e.beside(next - sum[part]);
-        sum[part] = next;
+    INLINE void add(int part, const Exponential<T>& e) { add(sum[part], lost[part], e); }
+    static INLINE void add(Vector<T>& sum, Vector<T>& lost, const Exponential<T>& e) {
+        const Vector<T> next = sum + e.hi;
+        lost += e.beside(next - sum);
+        sum = next;
     }
     // In the accumulators' order; what is left is to be combined over lanes.
     INLINE Pair<double> across_parts() const {

@@ -16,6 +16,7 @@ namespace {
 #include "batch.hpp"
 #include "short_rows.hpp"
 #include "medium_rows.hpp"
+#include "packed.hpp"
 #include "columns.hpp"
 //
 #include "entmax.hpp"
@@ -26,6 +27,7 @@ namespace {
 #include "sigmoid.hpp"
 #include "half.hpp"
 #include "temperature_statistics.hpp"
+#include "attention.hpp"
 
 // Batches of rows by of_batch(batch, out, scaled, i, count), which says what it left undone of rows i to i + count; all others by
 // of_row(i, row).
@@ -58,9 +60,47 @@ INLINE void each_batch(const Rows& r, long begin, long end, long results, OfBatc
     }
 }
 
+template <class T, class Batch, class OfBatch, class OfRow>
+__attribute__((noinline)) void run_places(const Rows& r, Places<T>& places, OfBatch of_batch, OfRow of_row) {
+    if (!places.count) return;
+    unsigned undone = (1u << places.count) - 1;
+    places.fill_up();
+    Batch batch(static_cast<const T*>(r.scores), places);
+    T* out = static_cast<T*>(r.out);
+    if (all_near<T>(batch.largest, *r.temperature))
+        undone &= *r.temperature == 1 ? of_batch(batch, out, No{}, 0, 0) : of_batch(batch, out, Yes{}, 0, 0);
+    for (; undone; undone &= undone - 1) {
+        const int lane = __builtin_ctz(undone);
+        of_row(places.row[lane], {places.begin[lane], places.size[lane]});
+    }
+    places.count = 0;
+}
+
+// Segments of like size wait for each other until they fill a batch.
 template <class T, class OfBatch, class OfRow>
+INLINE void each_segment(const Rows& r, long begin, long end, OfBatch of_batch, OfRow of_row) {
+    Places<T> few, more;
+    for (long i = begin; i < end; ++i) {
+        const Span row = r.row(i);
+        if (row.size == 0 || row.size > medium_columns) {
+            of_row(i, row);
+        } else if (row.size <= short_columns) {
+            few.add(i, row);
+            if (few.count == lanes<T>) run_places<T, ShortRows<T, true>>(r, few, of_batch, of_row);
+        } else {
+            more.add(i, row);
+            if (more.count == lanes<T>) run_places<T, MediumRows<T>>(r, more, of_batch, of_row);
+        }
+    }
+    run_places<T, ShortRows<T, true>>(r, few, of_batch, of_row);
+    run_places<T, MediumRows<T>>(r, more, of_batch, of_row);
+}
+
+template <class T, bool segments, class OfBatch, class OfRow>
 INLINE void each_row(const Rows& r, long begin, long end, long results, OfBatch of_batch, OfRow of_row) {
-    const bool in_batches = !r.offsets && r.temperature_stride == 0 && is_near(T(0), *r.temperature);
+    const bool in_batches = r.temperature_stride == 0 && is_near(T(0), *r.temperature);
+    if constexpr (segments)
+        if (in_batches && r.offsets) return each_segment<T>(r, begin, end, of_batch, of_row);
     if (in_batches && r.columns <= short_columns)
         each_batch<T, ShortRows<T>>(r, begin, end, results, of_batch, of_row);
     else if (in_batches && r.columns <= medium_columns)
@@ -72,13 +112,15 @@ INLINE void each_row(const Rows& r, long begin, long end, long results, OfBatch 
 template <class T>
 void softmax_rows(const Rows& r, long begin, long end, double* scratch) {
     if (r.inner > 1)
-        return each_tile<T, false>(r, begin, end, scratch, softmax_rows<T>, [&](auto& batch, T* to) {
-            *r.temperature == 1 ? batch.template to_softmax<false>(1) : batch.template to_softmax<true>(*r.temperature);
-            batch.store_strided(to, r.inner);
+        return each_tile<T, false>(r, begin, end, scratch, softmax_rows<T>, [&](auto& batch, T* to, long stride) {
+            const unsigned undone = *r.temperature == 1 ? batch.template to_softmax<false>(1)
+                                                        : batch.template to_softmax<true>(*r.temperature);
+            batch.store_strided(to, stride);
+            return undone;
         });
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
-    each_row<T>(
+    each_row<T, true>(
         r, begin, end, r.columns,
         [&](auto& batch, T* to, auto scaled, long, int) { return batch.template softmax<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
@@ -89,13 +131,15 @@ void softmax_rows(const Rows& r, long begin, long end, double* scratch) {
 template <class T>
 void log_softmax_rows(const Rows& r, long begin, long end, double* scratch) {
     if (r.inner > 1)
-        return each_tile<T, false>(r, begin, end, scratch, log_softmax_rows<T>, [&](auto& batch, T* to) {
-            *r.temperature == 1 ? batch.template to_log_softmax<false>(1) : batch.template to_log_softmax<true>(*r.temperature);
-            batch.store_strided(to, r.inner);
+        return each_tile<T, false>(r, begin, end, scratch, log_softmax_rows<T>, [&](auto& batch, T* to, long stride) {
+            const unsigned undone = *r.temperature == 1 ? batch.template to_log_softmax<false>(1)
+                                                        : batch.template to_log_softmax<true>(*r.temperature);
+            batch.store_strided(to, stride);
+            return undone;
         });
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
-    each_row<T>(
+    each_row<T, true>(
         r, begin, end, r.columns,
         [&](auto& batch, T* to, auto scaled, long, int) { return batch.template log_softmax<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
@@ -106,12 +150,13 @@ void log_softmax_rows(const Rows& r, long begin, long end, double* scratch) {
 template <class T>
 void logsumexp_rows(const Rows& r, long begin, long end, double* scratch) {
     if (r.inner > 1)
-        return each_tile<T, true>(r, begin, end, scratch, logsumexp_rows<T>, [&](auto& batch, T* to) {
-            *r.temperature == 1 ? batch.template logsumexp<false>(to, 1) : batch.template logsumexp<true>(to, *r.temperature);
+        return each_tile<T, true>(r, begin, end, scratch, logsumexp_rows<T>, [&](auto& batch, T* to, long) {
+            return *r.temperature == 1 ? batch.template logsumexp<false>(to, 1)
+                                       : batch.template logsumexp<true>(to, *r.temperature);
         });
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
-    each_row<T>(
+    each_row<T, true>(
         r, begin, end, 1,
         [&](auto& batch, T* to, auto scaled, long, int) { return batch.template logsumexp<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
@@ -168,7 +213,7 @@ void cross_entropy_rows(const Rows& r, long begin, long end, double*) {
         return Losses<T>{r.labels + i, r.scale + i * r.scale_stride, r.scale_stride, static_cast<T*>(r.losses) + i,
                          count, r.temperature_of(i)};
     };
-    each_row<T>(
+    each_row<T, false>(
         r, begin, end, out ? r.columns : 0,
         [&](auto& batch, T* to, auto scaled, long i, int count) {
             return cross_entropy<T, scaled.value>(batch, out ? to : nullptr, losses_of_rows(i, count));
@@ -193,10 +238,15 @@ long temperature_statistics_rows(const TemperatureProblem& p, long begin, long e
     return temperature_statistics<T>(p, begin, end, scratch, reinterpret_cast<ExactSum*>(sums));
 }
 
+#include "graph.hpp"
+
 #define SOFTLY_BOTH(kernel) {kernel<float>, kernel<double>}
 #define SOFTLY_ALL(kernel, ...)                                                          \
     {kernel<float>, kernel<double>, half_rows<Float16, kernel<float>, ##__VA_ARGS__>, \
      half_rows<BFloat16, kernel<float>, ##__VA_ARGS__>}
+#define SOFTLY_GRAPH(kernel)                                             \
+    {{kernel<float, DotProduct<float>>, kernel<double, DotProduct<double>>}, \
+     {kernel<float, LeakySum<float>>, kernel<double, LeakySum<double>>}}
 constexpr Kernels all_kernels(const char* target) {
     return {target,
             SOFTLY_ALL(softmax_rows),
@@ -209,6 +259,10 @@ constexpr Kernels all_kernels(const char* target) {
             SOFTLY_ALL(cross_entropy_rows),
             SOFTLY_ALL(sigmoid_rows),
             SOFTLY_ALL(log_sigmoid_rows),
-            SOFTLY_BOTH(temperature_statistics_rows)};
+            SOFTLY_BOTH(temperature_statistics_rows),
+            SOFTLY_GRAPH(graph_averages),
+            SOFTLY_GRAPH(graph_target_gradients),
+            SOFTLY_GRAPH(graph_source_gradients),
+            SOFTLY_BOTH(attention_items)};
 }
 }  // namespace

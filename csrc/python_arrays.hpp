@@ -1,6 +1,8 @@
 // NumPy arrays as the kernels need them: C-contiguous, aligned, in native byte order. Part of module.cpp.
 #pragma once
 
+#include "output_memory.hpp"
+
 namespace softly {
 namespace {
 
@@ -29,7 +31,7 @@ bool dtype_of(PyArrayObject* array, Dtype* dtype) {
 
 // An array like the result, or `out` if it is one. Returns a new reference.
 PyObject* result_array(PyObject* out, int ndim, const npy_intp* shape, PyArrayObject* scores) {
-    if (out == Py_None) return PyArray_SimpleNew(ndim, shape, PyArray_TYPE(scores));
+    if (out == Py_None) return new_array(ndim, shape, PyArray_DescrFromType(PyArray_TYPE(scores)));
     PyArrayObject* given = as_array(out, PyArray_TYPE(scores), "out");
     if (!given) return nullptr;
     if (!PyArray_ISWRITEABLE(given) || PyArray_SIZE(given) != PyArray_MultiplyList(shape, ndim))

@@ -195,7 +195,7 @@ PyObject* direct_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (out == Py_None) {
         PyArray_Descr* kind = PyArray_DESCR(scores);
         Py_INCREF(kind);
-        out = PyArray_NewFromDescr(&PyArray_Type, kind, reduces ? ndim - 1 : ndim, shape, nullptr, nullptr, 0, nullptr);
+        out = new_array(reduces ? ndim - 1 : ndim, shape, kind);
     } else {
         Py_INCREF(out);
     }

@@ -1,13 +1,14 @@
 // Batches of rows of up to 16 columns: a lane is a row, so that nothing is summed across lanes.
 constexpr long short_columns = 16;
 
-template <class T>
+template <class T, bool anywhere = false>
 struct ShortRows {
     static constexpr int width = lanes<T>, blocks = short_columns / width;
     long n;
     int used = 0;                     // blocks
     Vector<T> column[short_columns];  // column[j] holds entry j of each row
     Vector<T> largest;
+    const Places<T>* places = nullptr;
 
     // Rows one after the other. Reads up to 16 entries beyond the last.
     INLINE ShortRows(const T* scores, long columns) : n(columns), used((int)((columns + width - 1) / width)) {
@@ -17,6 +18,21 @@ struct ShortRows {
             transpose_block<T>(column + b * width);
         }
         find_largest();
+    }
+    // Rows that stand anywhere, those with fewer entries than others filled up with impossible ones.
+    INLINE ShortRows(const T* scores, const Places<T>& where) : n(where.longest()), places(&where) {
+        for (auto& entries : column) entries = broadcast(T(-__builtin_inf()));
+        used = (int)((n + width - 1) / width);
+        for (int b = 0; b < used; ++b) {
+            for (int row = 0; row < width; ++row) column[b * width + row] = load_part(scores, row, b);
+            transpose_block<T>(column + b * width);
+        }
+        find_largest();
+    }
+    INLINE Vector<T> load_part(const T* scores, int row, int b) const {
+        const long left = places->size[row] - b * width;
+        if (left <= 0) return broadcast(T(-__builtin_inf()));
+        return load_padded(scores + places->begin[row] + b * width, (int)(left < width ? left : width));
     }
     // Entry j of each row `stride` after entry j - 1.
     INLINE ShortRows(const T* scores, long columns, long stride) : n(columns) {
@@ -57,6 +73,14 @@ struct ShortRows {
 
     INLINE void store_rows(T* out) {
         for (int b = 0; b < used; ++b) transpose_block<T>(column + b * width);
+        if constexpr (anywhere) {
+            for (int row = 0; row < places->count; ++row)
+                for (int b = 0; b * width < places->size[row]; ++b) {
+                    const long left = places->size[row] - b * width;
+                    store_counted(out + places->begin[row] + b * width, (int)(left < width ? left : width), column[b * width + row]);
+                }
+            return;
+        }
         // A row's last vector may run into the next rows, which are written after it, but not beyond them.
         const long whole = (width * n - used * width) / n;
         for (long row = 0; row <= whole; ++row)
@@ -73,11 +97,12 @@ struct ShortRows {
     }
 
     template <bool scaled>
-    INLINE void to_softmax(double temperature) {
+    INLINE unsigned to_softmax(double temperature) {
         Pair<double> total[halves<T>];
         exponentials<scaled, false>(temperature, column, total);
         const Pair<T> inverse = reciprocals<T>(total);
         for (long j = 0; j < n; ++j) column[j] = times_pair(column[j], inverse.hi, inverse.lo);
+        return 0;
     }
 
     template <bool scaled>
@@ -89,7 +114,7 @@ struct ShortRows {
     }
 
     template <bool scaled>
-    INLINE void to_log_softmax(double temperature) {
+    INLINE unsigned to_log_softmax(double temperature) {
         Doubles log_sum[halves<T>], none[halves<T>] = {};
         logs<scaled>(temperature, log_sum);
         const Pair<T> log_total = split<T>(log_sum, none);
@@ -98,26 +123,31 @@ struct ShortRows {
             const Vector<T> result = log_probability<T, scaled>(column[j], largest, by, log_total.hi, log_total.lo);
             column[j] = log_total.hi == log_total.hi ? result : log_total.hi;  // NaN stays in its row, all of it
         }
+        return 0;
     }
 
     // Each of the maps returns one bit for each row that it leaves undone.
     template <bool scaled>
     INLINE unsigned softmax(T* out, double temperature) {
-        to_softmax<scaled>(temperature);
+        const unsigned undone = to_softmax<scaled>(temperature);
         store_rows(out);
-        return 0;
+        return undone;
     }
     template <bool scaled>
     INLINE unsigned log_softmax(T* out, double temperature) {
-        to_log_softmax<scaled>(temperature);
+        const unsigned undone = to_log_softmax<scaled>(temperature);
         store_rows(out);
-        return 0;
+        return undone;
     }
     template <bool scaled>
     INLINE unsigned logsumexp(T* out, double temperature) const {
         Doubles log_sum[halves<T>];
         logs<scaled>(temperature, log_sum);
-        store(out, potentials<T>(largest, temperature, log_sum));
+        const Vector<T> result = potentials<T>(largest, temperature, log_sum);
+        if constexpr (anywhere)
+            places->store_each(out, result);
+        else
+            store(out, result);
         return 0;
     }
 };

@@ -18,7 +18,8 @@ HEADERS = {
     "case": ("case", "input", "options", "result", "source"),
     "fit": ("case", "scores", "labels", "result", "source"),
     "loss": ("case", "input", "options", "result", "source"),
-    "planned": ("case", "input", "options", "result", "source"),
+    "derivative": ("case", "input", "options", "result", "source"),
+    "attention": ("case", "input", "options", "result", "source"),
 }
 INTRODUCTION = """# What the functions promise at the edges
 
@@ -91,7 +92,7 @@ def cells(kind: str, row: dict[str, Any]) -> list[str]:
         warns = f", warns: {row['warning']}" if "warning" in row else ""
         return [name, code(shown(row["scores"])), code(shown(row["labels"]) + weights), result + warns, source]
     pairs = dtypes[0].startswith("complex")
-    if kind in ("loss", "planned"):
+    if kind in ("loss", "derivative", "attention"):
         result = row["raises"] if "raises" in row else code(shown(row["expected"], SHORT))
         found = [f"{row['function']}: {result}"]
     else:
@@ -107,8 +108,6 @@ def markdown() -> str:
             if kind not in section:
                 continue
             lines.append(f"## {section['title']}\n")
-            if kind == "planned":
-                lines.append("Decided, and not there yet.\n")
             lines.append(f"| {' | '.join(headers)} |\n|{'---|' * len(headers)}")
             for row in section[kind]:
                 escaped = [cell.replace("|", "\\|") for cell in cells(kind, row)]

@@ -122,14 +122,20 @@ BUGS = (
     Bug(
         "a batch of short rows writes beyond its end",
         "short_rows.hpp",
-        "left < width ? left : width",
-        "width",
+        "store_first(out + row * n + b * width, (int)(left < width ? left : width)",
+        "store_first(out + row * n + b * width, width",
+    ),
+    Bug(
+        "shorter segments of a pack are filled up with zeros",
+        "packed.hpp",
+        "fill(to + j * lanes<T>, heads, T(-__builtin_inf()))",
+        "fill(to + j * lanes<T>, heads, T(0))",
     ),
     Bug(
         "the sum of a row loses its low part",
         "near.hpp",
-        "lost[part] += e.beside(next - sum[part]);",
-        "lost[part] += T(0) * e.beside(next - sum[part]);",
+        "lost += e.beside(next - sum);",
+        "lost += T(0) * e.beside(next - sum);",
     ),
     Bug(
         "a tiny rest beside the leader of a long row is lost",

@@ -25,7 +25,7 @@ from semantics_truth import exact as exact
 FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "sparsemax", "entmax")
 ELEMENTWISE = ("sigmoid", "log_sigmoid")
 SEGMENTS = ("segment_softmax", "segment_log_softmax", "segment_logsumexp", "segment_entmax")
-PLANNED = ("attention",)  # public names to come: their rows stand in the table and are run from then on
+KINDS = ("case", "fit", "loss", "derivative", "attention")  # of rows
 EXPRESSION_ULP = 64.0  # stated tolerance of the array-API expressions; special values stay exact
 HERE = Path(__file__).parent
 FORCED = "SOFTLY_TARGET" in os.environ  # a run for one target: fewer sizes, so that all targets fit in a minute
@@ -63,7 +63,7 @@ def table() -> dict[str, Any]:
 
 
 def sections(kind: str) -> Iterator[dict[str, Any]]:
-    """The rows of one kind (case, fit, loss, planned), of all sections of semantics.toml, as they stand there."""
+    """The rows of one of the KINDS, of all sections of semantics.toml, as they stand there."""
     for section in table()["section"]:
         yield from section.get(kind, ())
 

@@ -20,7 +20,7 @@ jnp = jax.numpy
 STEP = 1e-6
 GRADIENTS = [
     row
-    for row in semantics.sections("planned")
+    for row in semantics.sections("derivative")
     if row["function"].removeprefix("gradient_of_") in (*semantics.FUNCTIONS, *semantics.ELEMENTWISE)
 ]
 

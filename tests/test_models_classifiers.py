@@ -92,9 +92,11 @@ def test_no_optimiser_finds_a_lower_value(alpha, weighted):
 
 
 @pytest.mark.parametrize("model", [SoftmaxClassifier(), SigmoidClassifier()], ids=str)
-@pytest.mark.parametrize("factored", [512, 0])
-def test_sparse_features_and_weights_change_nothing(model, factored, monkeypatch):
+@pytest.mark.parametrize("factored", [1024, 0])
+@pytest.mark.parametrize("dense_from", [0.05, 1])
+def test_sparse_features_and_weights_change_nothing(model, factored, dense_from, monkeypatch):
     monkeypatch.setattr(linear, "_FACTORED", factored)
+    monkeypatch.setattr(linear, "_DENSE_FROM", dense_from)
     x, y, rng = drawn(classes=2)
     x[rng.random(x.shape) < 0.5] = 0
     repeats = rng.integers(0, 4, len(x))
@@ -102,6 +104,15 @@ def test_sparse_features_and_weights_change_nothing(model, factored, monkeypatch
     for form in (np.asarray, scipy.sparse.csr_array, scipy.sparse.csc_matrix):
         np.testing.assert_allclose(model.fit(form(x), y, repeats).coef_, expected, atol=1e-5)
     np.testing.assert_allclose(model.predict_proba(scipy.sparse.csr_array(x)), model.predict_proba(x))
+
+
+def test_more_features_than_rows():
+    x, y, rng = drawn(60, 100)
+    weights = rng.random(60)
+    ours = SoftmaxClassifier(l2=0.5, tol=1e-12).fit(x, y, weights)
+    theirs = LogisticRegression(C=2.0, solver="newton-cg", tol=1e-9, max_iter=1000).fit(x, y, weights)
+    assert ours.n_iter_ < 20
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

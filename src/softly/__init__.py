@@ -51,6 +51,13 @@ _MODULES = {
         "saturation",
         "softmax_or_sigmoids",
     ),
+    "dot_product_attention": (
+        "AttentionStatistics",
+        "attention",
+        "attention_statistics",
+        "attention_weights",
+        "merge_attention",
+    ),
     "losses": (
         "binary_cross_entropy",
         "cross_entropy",
@@ -59,9 +66,12 @@ _MODULES = {
         "linear_cross_entropy",
         "linear_cross_entropy_and_gradients",
     ),
+    "edges": ("Edges",),
+    "graphs": ("graph_attention", "graph_attention_weights"),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
+    "models": ("DeclaredCheck", "check_declared", "fit_file", "predict_file"),
     "report": ("CalibrationReport",),
-    "_kernels": ("which",),
+    "_kernels": ("release_memory", "which"),
     "_errors": ("DegenerateFitWarning", "InputError"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -70,6 +80,7 @@ __all__ = sorted(_HOME)
 if _TYPE_CHECKING:
     from softly._errors import DegenerateFitWarning as DegenerateFitWarning
     from softly._errors import InputError as InputError
+    from softly._kernels import release_memory as release_memory
     from softly._kernels import which as which
     from softly.boltzmann import Boltzmann as Boltzmann
     from softly.calibration import Calibrator as Calibrator
@@ -104,6 +115,14 @@ if _TYPE_CHECKING:
     from softly.diagnostics import energy_gap as energy_gap
     from softly.diagnostics import saturation as saturation
     from softly.diagnostics import softmax_or_sigmoids as softmax_or_sigmoids
+    from softly.dot_product_attention import AttentionStatistics as AttentionStatistics
+    from softly.dot_product_attention import attention as attention
+    from softly.dot_product_attention import attention_statistics as attention_statistics
+    from softly.dot_product_attention import attention_weights as attention_weights
+    from softly.dot_product_attention import merge_attention as merge_attention
+    from softly.edges import Edges as Edges
+    from softly.graphs import graph_attention as graph_attention
+    from softly.graphs import graph_attention_weights as graph_attention_weights
     from softly.jobs import apply_file as apply_file
     from softly.jobs import calibrate_file as calibrate_file
     from softly.jobs import evaluate_file as evaluate_file
@@ -120,6 +139,10 @@ if _TYPE_CHECKING:
     from softly.maps import sigmoid as sigmoid
     from softly.maps import softmax as softmax
     from softly.maps import sparsemax as sparsemax
+    from softly.models import DeclaredCheck as DeclaredCheck
+    from softly.models import check_declared as check_declared
+    from softly.models import fit_file as fit_file
+    from softly.models import predict_file as predict_file
     from softly.report import CalibrationReport as CalibrationReport
     from softly.segments import segment_entmax as segment_entmax
     from softly.segments import segment_log_softmax as segment_log_softmax

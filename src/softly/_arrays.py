@@ -5,6 +5,7 @@ What comes of them is `Rows` (softly._rows) or `Segments` (softly._segments).
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import sys
@@ -30,6 +31,11 @@ def is_tensor(value: Any) -> bool:
     """Whether it is a tensor of torch, which only a caller can have imported."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def quiet(scores: Array) -> contextlib.AbstractContextManager[Any]:
+    """Without NumPy's floating-point warnings; torch.compile takes no other context than none."""
+    return contextlib.nullcontext() if is_tensor(scores) else np.errstate(all="ignore")
 
 
 def device(array: Array) -> Any:
@@ -131,10 +137,15 @@ def hide(xp: ModuleType, scores: Array, where: Array | None) -> Array:
 
 def as_mask(xp: ModuleType, where: Array, scores: Array) -> Array:
     """The mask in the scores' shape; TypeError if it is not boolean."""
+    return in_shape_of(scores, xp, as_boolean(xp, where, scores), "where")
+
+
+def as_boolean(xp: ModuleType, where: Array, scores: Array) -> Array:
+    """The mask beside the scores, in its own shape; TypeError if it is not boolean."""
     mask = beside(xp, where, "where", scores)
     if mask.dtype != (np.dtype(bool) if xp is np else xp.bool):
         raise TypeError(f"where has dtype {mask.dtype}: pass a boolean mask, True = possible")
-    return in_shape_of(scores, xp, mask, "where")
+    return mask
 
 
 def in_shape_of(scores: Array, xp: ModuleType, array: Array, name: str) -> Array:

@@ -35,12 +35,12 @@ def _load() -> tuple[ModuleType | None, str]:
 core, why_no_core = _load()
 
 ELEMENTWISE = ("sigmoid", "log_sigmoid")
-_OF_LABELS = ("temperature_statistics", "cross_entropy")
+_WITH_OTHERS = ("temperature_statistics", "cross_entropy", "attention")  # take more than scores
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _KERNELS = {  # operation -> name in the core
     **{name: name for name in ("softmax", "log_softmax", "logsumexp", "entmax", *ELEMENTWISE)},
     "sparsemax": "entmax",
-    **{name: name for name in _OF_LABELS},
+    **{name: name for name in _WITH_OTHERS},
 }
 TABLE: dict[tuple[str, str, np.dtype[Any]], Callable[..., Any]] = (
     {(operation, "cpu", dtype): getattr(core, name) for operation, name in _KERNELS.items() for dtype in _FLOATS}
@@ -51,13 +51,28 @@ TABLE: dict[tuple[str, str, np.dtype[Any]], Callable[..., Any]] = (
 DIRECT: dict[str, Callable[..., Array | None]] = {
     name: getattr(core, f"{kernel}_direct") if core is not None else lambda *_: None
     for name, kernel in _KERNELS.items()
-    if name not in _OF_LABELS
+    if name not in _WITH_OTHERS
 }
 # operation or derivative -> kernel on memory of others, by its addresses (csrc/python_addresses.hpp)
 AT: dict[str, Callable[..., Any]] = {
     name.removesuffix("_at"): getattr(core, name) for name in dir(core) if core is not None and name.endswith("_at")
 }
 BOUNDS: dict[str, float] = core.bounds() if core is not None else {}  # operation -> largest error in ULPs (kernels.hpp)
+
+
+empty_like: Callable[[Array], Array] = np.empty_like if core is None else core.empty_like
+
+
+def release_memory() -> None:
+    """Give the memory of dropped results, kept for the next ones, back to the system.
+
+    New results of 1 to 64 MB are written where dropped ones were, for fresh pages cost more than a softmax. At most
+    64 MB wait for that in a process. Arrays are as any other: writable, owners of their memory.
+
+    >>> release_memory()
+    """
+    if core is not None:
+        core.release_memory()
 
 
 def find(operation: str, scores: Array) -> Callable[..., Any] | None:

@@ -165,6 +165,53 @@ def evaluate(source: str, as_json: bool, **options: Any) -> None:
 
 
 @softly.command()
+@click.argument("data")
+@click.option("--label", metavar="COL", required=True, help="Column of the classes.")
+@click.option("--out", metavar="MODEL", required=True, help="Where the model goes, one .npz file.")
+@click.option("--sequence", metavar="COL", help="Column of DNA sequences, taken as their k-mers.")
+@click.option("--features", metavar="PATTERN", help="Columns of numbers, such as 'x_*'. Not given: all but the label.")
+@click.option("--kmer", type=int, default=4, show_default=True, help="Letters of a word of a sequence.")
+@click.option("--l2", type=float, default=1.0, show_default=True, help="Penalty on the coefficients.")
+@click.option("--target", type=float, default=0.95, show_default=True, help="Share of assigned rows to be right.")
+@click.option("--folds", type=int, default=5, show_default=True, help="Parts for cross-fitting.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws the folds.")
+@_force
+@_json
+@click.option("--strict", is_flag=True, help="Exit 1 if there is a warning.")
+@click.pass_context
+def fit(context: click.Context, /, data: str, force: bool, as_json: bool, strict: bool, **options: Any) -> None:
+    """Fit a calibrated classifier of rows or sequences.
+
+    DATA is a table (.csv, .csv.gz, .parquet) or FASTA, whose label is a part of the header between |, from 1. Rows
+    whose largest probability is below a threshold, chosen on held-out rows, will be unassigned.
+    """
+    from softly.cli import assigning
+
+    report = assigning.fit(data, overwrite=force, as_json=as_json, **options)
+    if strict and report.warnings():
+        context.exit(1)
+
+
+@softly.command()
+@click.argument("model")
+@click.argument("data")
+@click.option("--out", metavar="FILE", required=True, help="Where to write, .csv or .parquet.")
+@click.option("--declared", metavar="COL", help="Column of declared classes: does each row fit its own?")
+@click.option("--false-alarm", type=float, default=0.05, show_default=True, help="Most of the honest rows to flag.")
+@_force
+@_json
+def predict(model: str, data: str, force: bool, as_json: bool, **options: Any) -> None:
+    """Give rows their class, or none where unsure.
+
+    MODEL is the file of `softly fit`, DATA as there. Adds the columns assigned and p_<class>; with --declared also
+    p_value and verdict.
+    """
+    from softly.cli import assigning
+
+    assigning.predict(model, data, overwrite=force, as_json=as_json, **options)
+
+
+@softly.command()
 @_json
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:

@@ -86,7 +86,7 @@ def open_scores(
     parts = _parts(path)
     if parts is not None:
         for part in parts:
-            _check_file(part, "parquet")
+            check_file(part, "parquet")
         return ParquetSource(path, parts, request)
 
     match _format(path):
@@ -129,7 +129,7 @@ def _format(path: Path) -> str:
         _check_regular(path)
         what = f"unknown suffix {quoted(path.suffix)}" if path.suffix else "no suffix"
         raise problem(path, f"{what}; known are {', '.join(_FORMATS)}")
-    _check_file(path, found)
+    check_file(path, found)
     return found
 
 
@@ -140,11 +140,11 @@ def _label_file(path: Path, request: Request) -> Path | None:
     if labels.suffix.lower() != ".npy":
         found = f", not {quoted(request.label)}" if request.label else ""
         raise problem(path, f"the labels of a .npy file stand in another; give its path with --label{found}")
-    _check_file(labels, "npy")
+    check_file(labels, "npy")
     return labels
 
 
-def _check_file(path: Path, kind: str) -> None:
+def check_file(path: Path, kind: str) -> None:
     """Raise InputError unless `path` is a regular, readable file that begins and ends as its format does."""
     _check_regular(path)
     try:

@@ -15,6 +15,7 @@ from softly._rows import as_rows
 from softly._segments import as_segments, group
 from softly.jax.losses import fenchel_young as fenchel_young
 from softly.jax.maps import asarray, run
+from softly.jax.maps import constant as constant
 from softly.jax.maps import until_still as until_still
 from softly.jax.segments import SegmentsInAnyOrder
 from softly.jax.signed_sums import signed_logsumexp as signed_logsumexp

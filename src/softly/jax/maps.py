@@ -38,6 +38,11 @@ def asarray(scores: Array) -> jax.Array:
     return scores if isinstance(scores, jax.Array) else jnp.asarray(as_array(scores, "scores")[1])
 
 
+def constant(array: jax.Array) -> jax.Array:
+    """The array without derivatives."""
+    return jax.lax.stop_gradient(array)
+
+
 def until_still(step: Callable[..., Any], state: tuple[Array, ...], most: int) -> tuple[Array, ...]:
     """The state after so many steps, at most `most`, that none moves: `softly._expressions` as a loop of XLA's."""
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from softly._arrays import Array, device, in_shape_of, jax_of
+from softly._arrays import Array, device, in_shape_of, jax_of, quiet
 from softly._errors import InputError
 from softly._rows import Rows, as_rows
-from softly.losses.rows import quiet
 from softly.losses.targets import Reduction, as_probabilities, check_reduction, check_weights, read, reduced, wide
 from softly.maps import log_sigmoid
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from softly._arrays import Array, Axis, is_tensor
+from softly import _kernels
+from softly._arrays import Array, Axis, is_tensor, quiet
 from softly._rows import Rows
 from softly.losses.fused import label_losses
-from softly.losses.rows import quiet, rows_and_targets, slopes, without_dropped
+from softly.losses.rows import rows_and_targets, slopes, without_dropped
 from softly.losses.targets import Reduction, Targets, check_reduction
 from softly.maps import log_softmax, softmax
 
@@ -136,7 +137,7 @@ def _fused(rows: Rows, targets: Targets, share: Array | float | None) -> tuple[A
         return None if found is None else (targets.weighted(found[0]), found[1])
     if type(rows.scores) is not np.ndarray:
         return None
-    gradient = None if scale is None else np.empty(rows.scores.shape, rows.scores.dtype)
+    gradient = None if scale is None else _kernels.empty_like(rows.scores)
     losses = label_losses(rows.scores, labels, rows.temperature, 1.0 if scale is None else scale, gradient)
     return None if losses is None else (targets.weighted(losses), gradient)
 

@@ -6,12 +6,12 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from softly._arrays import Array, Axis, check_alpha, is_tensor, jax_of
+from softly._arrays import Array, Axis, check_alpha, is_tensor, jax_of, quiet
 from softly._errors import InputError
 from softly._expressions import shifted
 from softly._rows import Rows
 from softly.losses.cross_entropy import rows_value_and_gradient
-from softly.losses.rows import differences, quiet, rows_and_targets, without_dropped
+from softly.losses.rows import differences, rows_and_targets, without_dropped
 from softly.losses.targets import Reduction, check_reduction, wide
 from softly.maps import entmax
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from softly._arrays import Array, Axis, is_tensor, jax_of
+from softly._arrays import Array, Axis, jax_of
 from softly._expressions import temperature_of
 from softly._rows import Rows, as_rows
 from softly.losses.targets import Targets, as_targets
-
-
-def quiet(scores: Array) -> contextlib.AbstractContextManager[Any]:
-    """Without NumPy's floating-point warnings; torch.compile takes no other context than none."""
-    return contextlib.nullcontext() if is_tensor(scores) else np.errstate(all="ignore")
 
 
 def rows_and_targets(

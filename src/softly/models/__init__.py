@@ -5,12 +5,22 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 _HOME = {
+    "DeclaredCheck": "declared",
+    "check_declared": "declared",
+    "fit_file": "jobs",
+    "predict_file": "jobs",
+    "ConditionalLogit": "choice",
     "SigmoidClassifier": "sigmoid_classifier",
     "SoftmaxClassifier": "softmax_classifier",
 }
 __all__ = sorted(_HOME)
 
 if _TYPE_CHECKING:
+    from softly.models.choice import ConditionalLogit as ConditionalLogit
+    from softly.models.declared import DeclaredCheck as DeclaredCheck
+    from softly.models.declared import check_declared as check_declared
+    from softly.models.jobs import fit_file as fit_file
+    from softly.models.jobs import predict_file as predict_file
     from softly.models.sigmoid_classifier import SigmoidClassifier as SigmoidClassifier
     from softly.models.softmax_classifier import SoftmaxClassifier as SoftmaxClassifier
 

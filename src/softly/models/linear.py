@@ -14,8 +14,9 @@ import numpy as np
 
 from softly.models.losses import Floats, RowLoss
 
-_BLOCK_NUMBERS = 2**16  # of features and scores: half a megabyte
-_FACTORED = 512  # features up to which the preconditioner knows how they go together
+_BLOCK_NUMBERS, _LEAST_BLOCK = 2**16, 512  # of features and scores, half a megabyte; rows
+_FACTORED = 1024  # features, or rows, up to which the preconditioner knows how features go together
+_DENSE_FROM, _DENSE_CELLS = 0.05, 2**25  # share of numbers other than 0; all of them, 256 MB
 _LEAST_SHARE = 1e-12  # of the largest eigenvalue, and of the largest curvature: the preconditioner's floor
 _SAMPLE_ROWS = 2  # for each parameter
 _LEAST_SAMPLE = 2**12
@@ -48,7 +49,7 @@ class LinearObjective:
         """The rows in order; sparse rows are cut out once."""
         n, width = self.features.shape
         dense = isinstance(self.features, np.ndarray)
-        size = max(64, _BLOCK_NUMBERS // max(1, width if dense else 64))
+        size = max(_LEAST_BLOCK, _BLOCK_NUMBERS // max(1, width if dense else 64))
         starts = range(0, n, size)
         return [Block(self.features[i : i + size], slice(i, min(n, i + size))) for i in starts]
 
@@ -94,11 +95,20 @@ class LinearObjective:
 
     @cached_property
     def scatter(self) -> tuple[Floats, Floats] | None:
-        """Eigenvalues and eigenvectors of the features' mean products, the intercept's 1 among them; None: too many."""
+        """Eigenvalues above 0 and their eigenvectors, in columns, of the sum over rows of weight x x^T.
+
+        The intercept's 1 is the last entry of x. They come from products of features or of rows, whichever are fewer;
+        None: too many of both.
+        """
         n, width = self.features.shape
-        if width > _FACTORED:
-            return None
         size = width + self.intercept
+        if min(n, size) > _FACTORED:
+            return None
+        if n < size:
+            rows = self._weighted_rows()
+            values, ours = np.linalg.eigh(rows @ rows.T)
+            kept = values > _LEAST_SHARE * values[-1]
+            return values[kept] * self.scale, rows.T @ (ours[:, kept] / np.sqrt(values[kept]))
         total = np.zeros((size, size))
         for block in self.blocks:
             x = block.features if self.weights is None else _scaled_rows(block.features, self.weights[block.rows])
@@ -111,6 +121,12 @@ class LinearObjective:
             total[width, width] = n if self.weights is None else self.weights.sum()
         values, vectors = np.linalg.eigh(total)
         return np.maximum(values, 0.0) * self.scale, vectors
+
+    def _weighted_rows(self) -> Floats:
+        """(n, size): the root of the weight times x, of few rows."""
+        x = self.features if isinstance(self.features, np.ndarray) else self.features.toarray()
+        x = np.column_stack([x, np.ones(len(x))]) if self.intercept else x
+        return x if self.weights is None else x * np.sqrt(self.weights)[:, None]
 
 
 @dataclass(frozen=True)
@@ -134,7 +150,12 @@ class LinearHessian:
             result = gradient / self._diagonal
         else:
             values, vectors = of.scatter
-            result = vectors @ (vectors.T @ gradient / (np.multiply.outer(values, self._bend) + self._floor))
+            inverse = 1 / (np.multiply.outer(values, self._bend) + self._floor)
+            if len(values) == len(gradient):
+                result = vectors @ (vectors.T @ gradient * inverse)
+            else:  # beyond the rows' span there is the penalty alone
+                rest = 1 / self._floor
+                result = rest * gradient + vectors @ (vectors.T @ gradient * (inverse - rest))
         if of.loss.ignores_shift:  # stays where all start: coefficients of the outputs sum to 0
             result -= result.mean(axis=1, keepdims=True)
         return result
@@ -179,6 +200,14 @@ def sample(objective: LinearObjective) -> LinearObjective | None:
         weights=None if objective.weights is None else objective.weights[kept],
         scale=objective.scale * n / rows,
     )
+
+
+def as_fast(features: Any) -> Any:
+    """Sparse features as dense ones where these are multiplied faster, and fit."""
+    if isinstance(features, np.ndarray):
+        return features
+    cells = features.shape[0] * features.shape[1]
+    return features.toarray() if features.nnz > _DENSE_FROM * cells and cells < _DENSE_CELLS else features
 
 
 def _scaled_rows(features: Any, weights: Floats) -> Any:

@@ -66,7 +66,7 @@ class SigmoidClassifier(LinearClassifier):
                 "each other use SoftmaxClassifier, for labels that may come together pass (rows, labels)"
             )
         if len(self.classes_) < 2:
-            raise InputError(f"y has one class, {self.classes_[0]!r}: pass rows of both")
+            raise InputError(f"y has one class, {self.classes_[0]}: pass rows of both")
         return np.asarray(index[:, None] == 1)
 
     @property

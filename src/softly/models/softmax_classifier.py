@@ -72,7 +72,7 @@ class SoftmaxClassifier(LinearClassifier):
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise InputError(f"y has one class, {self.classes_[0]!r}: pass rows of at least two")
+            raise InputError(f"y has one class, {self.classes_[0]}: pass rows of at least two")
         self._fit(X, EntmaxLoss(labels, len(self.classes_), alpha), weights)
         return self
 

@@ -4,6 +4,7 @@ The functions of `softly` take tensors as they are, derivatives and all; what st
 torch.export saved need `import softly.torch` where they are loaded: it makes softly's operators known to torch.
 """
 
+from softly.torch import dot_product_attention as dot_product_attention
 from softly.torch import linear_cross_entropy as linear_cross_entropy
 from softly.torch import losses as losses
 from softly.torch import operators as operators

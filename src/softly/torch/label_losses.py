@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from softly import _kernels
 from softly._rows import Rows
 from softly.losses.fused import label_losses
 from softly.torch import memory
@@ -65,7 +65,7 @@ class LabelLosses(torch.autograd.Function):
 
 
 def _from_core(scores: Any, labels: Any, temperature: Any, scale: Any) -> tuple[Tensor, Tensor | None] | None:
-    gradient = None if scale is None else np.empty(scores.shape, scores.dtype)
+    gradient = None if scale is None else _kernels.empty_like(scores)
     losses = label_losses(scores, labels, temperature, 1.0 if scale is None else scale, gradient)
     if losses is None:
         return None

@@ -1,4 +1,4 @@
-"""Rows about functions to come: their numbers against torch and finite differences until there is something to run."""
+"""Rows about derivatives of the maps: their numbers against finite differences, and those of softly in torch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,12 @@ import softly
 
 EXISTING = (*semantics.FUNCTIONS, *semantics.ELEMENTWISE, *SEGMENTS)
 GRADIENT = "gradient_of_"
-ROWS = list(semantics.sections("planned"))
+ROWS = list(semantics.sections("derivative"))
 STEP = 2.0**-20  # exact in every score used; central differences are then right to about 1e-12
 
 
-def test_no_planned_function_exists_yet() -> None:
-    """Red on the day that one appears: then its rows become cases and are run."""
-    assert [name for name in semantics.PLANNED if hasattr(softly, name)] == []
-
-
-def test_rows_are_about_planned_functions_and_derivatives() -> None:
-    derivatives = {GRADIENT + name for name in (*EXISTING, *semantics.PLANNED)}
-    assert {row["function"] for row in ROWS} <= derivatives | set(semantics.PLANNED)
-    assert set(semantics.PLANNED) <= {row["function"] for row in ROWS}
+def test_rows_are_about_derivatives() -> None:
+    assert {row["function"] for row in ROWS} <= {GRADIENT + name for name in EXISTING}
 
 
 def told(*names: str, finite: bool) -> list[Any]:
@@ -109,32 +102,3 @@ def test_derivatives_in_torch(row: dict[str, Any], dtype: str) -> None:
         assert (np.abs(wide - exact) <= row.get("ulp", 0) * 2.0**-8 * np.abs(exact)).all()
         return
     semantics.compare(wide.astype(dtype), exact, row.get("ulp", 0), 0.0)
-
-
-# ---------------------------------------------------------------- against torch
-
-
-@pytest.mark.parametrize("row", told("attention", GRADIENT + "attention", finite=True))
-def test_attention_is_torchs(row: dict[str, Any]) -> None:
-    """Where a query has a key: what torch makes of fully masked ones changed from release to release."""
-    torch = pytest.importorskip("torch", exc_type=ImportError)
-    options, names = row.get("options", {}), ("query", "key", "value")
-    arguments = [torch.from_numpy(fill(row["input"][name], np.float64)).requires_grad_() for name in names]
-    queries, keys = (len(a) for a in arguments[:2])
-    where = np.broadcast_to(options.get("where", True), (queries, keys))
-    if options.get("causal"):
-        where = where & np.tri(queries, keys, keys - queries if options.get("align") == "bottom-right" else 0, bool)
-    some = where.any(axis=-1)
-    if not some.any():
-        pytest.skip("fully masked")
-    mask = torch.from_numpy(where[some])
-    kept = arguments[0][torch.from_numpy(some)]
-    result = torch.nn.functional.scaled_dot_product_attention(kept, *arguments[1:], attn_mask=mask)
-    if row["function"] == "attention":
-        expected = np.array(row["expected"])
-        np.testing.assert_allclose(result.detach().numpy(), expected[some], rtol=1e-12)
-        assert not expected[~some].any()
-        return
-    cotangent = torch.tensor(options["cotangent"], dtype=torch.float64)[torch.from_numpy(some)]
-    for found, name in zip(torch.autograd.grad(result, arguments, cotangent), names, strict=True):
-        np.testing.assert_allclose(found.numpy(), row["expected"][name], rtol=1e-10, atol=1e-15)
