@@ -41,8 +41,8 @@ def signed_logsumexp(
     if out is not None or (are_numbers(*tensors) and not is_traced(scores)):
         return _signed_sums.evaluate(scores, axis, temperature, where, empty, out, weights, return_sign, keepdims)
     if scores.is_complex() or _signed_sums.is_complex_array(weights):
-        fixed = [x.detach() if isinstance(x, Tensor) else x for x in (scores, temperature, weights)]
-        found = _lent(*fixed, *arguments)
+        fixed: list[Any] = [x.detach() if isinstance(x, Tensor) else x for x in (scores, temperature, weights)]
+        found = _lent(fixed[0], fixed[1], fixed[2], *arguments)
         if found is None:
             found = _signed_sums.evaluate(fixed[0], axis, fixed[1], where, empty, out, fixed[2], return_sign, keepdims)
         return _moved(found, scores, axis, temperature, where, weights, keepdims)
@@ -95,7 +95,7 @@ def _moved(found: Any, scores: Tensor, axis: Any, temperature: Any, where: Any, 
     top = torch.where(possible & (w != 0), z.real, -math.inf).amax(-1, keepdim=True).detach()
     top = torch.where(torch.isfinite(top), top, 0.0)
     shifted = (z - top).detach()
-    y = _signed_sums.evaluate(shifted, -1, at[..., 0], possible, "zero", None, w.detach(), False, True)
+    y: Any = _signed_sums.evaluate(shifted, -1, at[..., 0], possible, "zero", None, w.detach(), False, True)
     moves = torch.isfinite(y) & (at > 0) & (at < math.inf)
     used = possible & moves & torch.isfinite(z.detach()) & ((w != 0) | (shifted.real < 700 * at))
     x = torch.where(used, z - top, 0.0) / torch.where(moves, t, 1.0)
