@@ -1,4 +1,4 @@
-"""Whole jobs beside their rivals: fitting a temperature, calibrating a file, starting the command line."""
+"""Whole jobs beside their rivals: fitting a temperature, attention, calibrating a file, starting the command line."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import models
 import numpy as np
+from sampling import sampling_case
 from timing import Contenders, interleaved
 
 import softly
@@ -78,6 +79,44 @@ def file_case(directory: Path, rows: int) -> Contenders:
     }
 
 
+def attention_cases() -> list[tuple[str, Contenders]]:
+    """1 x 8 x 1024 x 64, dense, causal, and sparse with four fifths of the blocks of weights zero; beside torch's."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    heads, length, width, block = 8, 1024, 64, 64
+    query, key, value = (rng.standard_normal((1, heads, length, width), dtype=np.float32) for _ in range(3))
+    tensors = [torch.from_numpy(x) for x in (query, key, value)]
+    theirs = torch.nn.functional.scaled_dot_product_attention
+    near_query, near_key = query.copy(), key.copy()
+    for i in range(length // block):  # the queries of a block and the keys of three share a direction
+        near_query[..., i * block : (i + 1) * block, i] += 30
+        for j in range(i, i + 3):
+            begin = j * block % length
+            near_key[..., begin : begin + block, i] += 8
+    return [
+        (
+            f"attention float32 1 x {heads} x {length} x {width}",
+            {"softly": lambda: softly.attention(query, key, value), "torch": lambda: theirs(*tensors)},
+        ),
+        (
+            "the same, causal",
+            {
+                "softly": lambda: softly.attention(query, key, value, causal=True),
+                "torch": lambda: theirs(*tensors, is_causal=True),
+            },
+        ),
+        (
+            "the same at alpha 1.5, 82 % of the blocks of weights zero",
+            {
+                "softly": lambda: softly.attention(near_query, near_key, value, alpha=1.5),
+                "softly, softmax": lambda: softly.attention(near_query, near_key, value),
+                "softly, alpha 1.5, no block zero": lambda: softly.attention(query * 0.1, key * 0.1, value, alpha=1.5),
+            },
+        ),
+    ]
+
+
 def cpu_seconds(commands: dict[str, list[str]], rounds: int = 15) -> dict[str, float]:
     """Median CPU time of each process, in turn."""
     spent: dict[str, list[float]] = {name: [] for name in commands}
@@ -93,6 +132,10 @@ def cpu_seconds(commands: dict[str, list[str]], rounds: int = 15) -> dict[str, f
 def rows_of_table(rows: int) -> list[tuple[str, dict[str, float]]]:
     """Each job, and seconds of softly first, then of its rivals."""
     found = [("temperature fit float64 50000 x 10", interleaved(fit_case(), 4.0))]
+    for options in ({"top_p": 0.9}, {"temperature": 1.5, "top_p": 0.99}):
+        text = ", ".join(f"{name} {value}" for name, value in options.items())
+        found.append((f"a draw from each of 28 x 49152 float16, {text}", interleaved(sampling_case(options), 2.0)))
+    found += [(name, interleaved(contenders, 4.0)) for name, contenders in attention_cases()]
     with tempfile.TemporaryDirectory() as directory:
         name = f"calibrate a Parquet file, {rows:,} x 10 float32"
         found.append((name, interleaved(file_case(Path(directory), rows), 0.0, fewest=3)))

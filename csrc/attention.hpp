@@ -1,83 +1,11 @@
 // Attention of blocks of queries, softmax(scale q k + bias) v, without the matrix of scores.
 //
-// A lane is a query: 48 queries stand transposed, and the scores of a block of 64 keys lie as [key][query], so that neither keys nor
-// values are rearranged and nothing is summed across lanes. Each score is one chain of fma over the width, each average one over the
-// keys in their order; a maximum and a sum run along, and where the maximum grows what was averaged so far is scaled down. Blocks
-// begin at multiples of 64 keys, and keys that a query may not see add 0 and change no maximum: so a query's result has the same
-// bits with or without them, whatever they hold.
+// A lane is a query: 48 queries stand transposed, and the scores of a block of 64 keys lie as [key][query], so that neither
+// keys nor values are rearranged and nothing is summed across lanes. Each score is one chain of fma over the width, each
+// average one over the keys in their order; a maximum and a sum run along, and where the maximum grows what was averaged so
+// far is scaled down. Blocks begin at multiples of 64 keys, and keys that a query may not see add 0 and change no maximum:
+// so a query's result has the same bits with or without them, whatever they hold.
 // Sparse maps keep all scores of 48 queries, and of the values pass over every 16 keys without a share.
-
-constexpr long query_block = attention_queries, key_block = attention_keys;
-constexpr bool many_registers = SOFTLY_VECTOR_BYTES == 64;
-constexpr int tile_keys = many_registers ? 8 : 4, tile_queries = many_registers ? 6 : 3;
-
-// Scores of `keys` keys with the queries in `vectors` vectors.
-template <class T, int keys, int vectors>
-INLINE void score_tile(const T* query, const T* key, long width, T* scores) {
-    Vector<T> sum[keys][vectors] = {};
-    for (long c = 0; c < width; ++c) {
-        Vector<T> q[vectors];
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) q[v] = load(query + c * query_block + v * lanes<T>);
-#pragma GCC unroll 8
-        for (int t = 0; t < keys; ++t) {
-            const Vector<T> k = broadcast(key[t * width + c]);
-#pragma GCC unroll 8
-            for (int v = 0; v < vectors; ++v) sum[t][v] = fused(k, q[v], sum[t][v]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < keys; ++t)
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) store(scores + t * query_block + v * lanes<T>, sum[t][v]);
-}
-template <class T, int vectors>
-INLINE void score_keys(const T* query, const T* key, long width, T* scores, long keys) {
-    long j = 0;
-    for (; j + tile_keys <= keys; j += tile_keys)
-        score_tile<T, tile_keys, vectors>(query, key + j * width, width, scores + j * query_block);
-    for (; j < keys; ++j) score_tile<T, 1, vectors>(query, key + j * width, width, scores + j * query_block);
-}
-
-// average = average * factor + sum over keys of share * value, for `rows` queries and `vectors` vectors of the value's columns, the
-// last of which has `last` columns.
-template <class T, int rows, int vectors, bool partial>
-INLINE void average_tile(const T* share, long share_row, long share_key, const T* value, long width, long keys, T* average,
-                         long stride, const T* factor, int last) {
-    Vector<T> sum[rows][vectors];
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) sum[r][v] = load(average + r * stride + v * lanes<T>) * factor[r];
-    for (long j = 0; j < keys; ++j) {
-        Vector<T> p[rows];
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) p[r] = broadcast(share[j * share_key + r * share_row]);
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) {
-            const T* at = value + j * width + v * lanes<T>;
-            const Vector<T> x = partial ? load_first(at, last, Vector<T>{}) : load(at);
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; ++r) sum[r][v] = fused(p[r], x, sum[r][v]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) store(average + r * stride + v * lanes<T>, sum[r][v]);
-}
-template <class T, int rows>
-INLINE void average_rows(const T* share, long share_row, long share_key, const T* value, long width, long keys, T* average,
-                         long stride, const T* factor) {
-    long c = 0;
-    for (; c + 4 * lanes<T> <= width; c += 4 * lanes<T>)
-        average_tile<T, rows, 4, false>(share, share_row, share_key, value + c, width, keys, average + c, stride, factor, 0);
-    for (; c + lanes<T> <= width; c += lanes<T>)
-        average_tile<T, rows, 1, false>(share, share_row, share_key, value + c, width, keys, average + c, stride, factor, 0);
-    if (c < width)
-        average_tile<T, rows, 1, true>(share, share_row, share_key, value + c, width, keys, average + c, stride, factor,
-                                       (int)(width - c));
-}
 
 template <class T>
 struct QueryBlock {
@@ -92,7 +20,8 @@ struct QueryBlock {
 
     QueryBlock(const Attention& task, long item, double* scratch)
         : a(task), matrix(item / attention_blocks(task)), first(item % attention_blocks(task) * query_block),
-          count(a.queries - first < query_block ? a.queries - first : query_block), stride(attention_stride(a.value_width)),
+          count(a.queries - first < query_block ? a.queries - first : query_block),
+          stride(attention_stride(a.value_width)),
           key(static_cast<const T*>(a.key) + a.key_of[matrix] * a.keys * a.width),
           value(static_cast<const T*>(a.value) + a.value_of[matrix] * a.keys * a.value_width) {
         const long seen = a.visible >= a.keys ? a.keys : first + count + a.visible;
@@ -115,7 +44,8 @@ struct QueryBlock {
         const T* from = static_cast<const T*>(a.query) + (matrix * a.queries + first) * a.width;
         const T scale = T(a.scale);
         for (long c = 0; c < a.width; ++c)
-            for (long i = 0; i < query_block; ++i) query[c * query_block + i] = i < count ? from[i * a.width + c] * scale : T(0);
+            for (long i = 0; i < query_block; ++i)
+                query[c * query_block + i] = i < count ? from[i * a.width + c] * scale : T(0);
         for (long i = 0; i < query_block; ++i) {
             const double t = i < count ? temperature(i) : 1;
             plain &= t == 1;
@@ -128,7 +58,8 @@ struct QueryBlock {
         const T* keys = key + begin * a.width;
         const long vectors = (count + lanes<T> - 1) / lanes<T>;
         long v = 0;
-        for (; v + 3 <= vectors; v += 3) score_keys<T, 3>(query + v * lanes<T>, keys, a.width, scores + v * lanes<T>, n);
+        for (; v + 3 <= vectors; v += 3)
+            score_keys<T, 3>(query + v * lanes<T>, keys, a.width, scores + v * lanes<T>, n);
         for (; v < vectors; ++v) score_keys<T, 1>(query + v * lanes<T>, keys, a.width, scores + v * lanes<T>, n);
         if (a.bias) add_bias(begin, n);
         if (a.where) hide_masked(begin, n);
@@ -214,9 +145,10 @@ struct QueryBlock {
     }
 
     template <int queries>
-    INLINE void average_queries(long begin, const T* values, long n) {
+    INLINE void average_queries(const T* values, long n) {
         for (long i = 0; i < count; i += queries)
-            average_rows<T, queries>(scores + i, 1, query_block, values, a.value_width, n, average + i * stride, stride, factor + i);
+            average_rows<T, queries>(scores + i, 1, query_block, values, a.value_width, n, average + i * stride, stride,
+                                     factor + i);
     }
     void dense(bool careful) {
         fill(largest, query_block, -infinity);
@@ -227,7 +159,7 @@ struct QueryBlock {
             const T* values = value + begin * a.value_width;
             if (careful) values = finite_values(values, n, scores, 1, query_block, -infinity);
             exponentiate(n);
-            count == 1 ? average_queries<1>(begin, values, n) : average_queries<tile_queries>(begin, values, n);
+            count == 1 ? average_queries<1>(values, n) : average_queries<tile_queries>(values, n);
         }
     }
 
@@ -266,7 +198,8 @@ struct QueryBlock {
                     const T* shares = rows + i * row + begin + j;
                     if (!any_share(shares, row)) continue;
                     average_rows<T, tile_queries>(shares, row, 1, values + j * a.value_width, a.value_width,
-                                                  n - j < step ? n - j : step, average + i * stride, stride, factor + i);
+                                                  n - j < step ? n - j : step, average + i * stride, stride,
+                                                  factor + i);
                 }
         }
     }
@@ -313,13 +246,15 @@ struct QueryBlock {
             lse = nan;
         else if (largest[i] == infinity)
             lse = infinity;
-        else
-            lse = T(potential(broadcast((double)largest[i]), temperature(i), log_of_sum(broadcast((double)total[i])))[0]);
+        else {
+            const Doubles log_sum = log_of_sum(broadcast((double)total[i]));
+            lse = T(potential(broadcast((double)largest[i]), temperature(i), log_sum)[0]);
+        }
     }
 };
 
-// Where a value that no query may see is not finite, 0 times it is not 0: a block whose results are not all finite is done again
-// with care.
+// Where a value that no query may see is not finite, 0 times it is not 0: a block whose results are not all finite is done
+// again with care.
 template <class T>
 long attention_items(const Attention& a, long begin, long end, double* scratch) {
     long nothing = -1;

@@ -3,6 +3,22 @@
 // alone would move, and at T = inf they are 0. In double for both dtypes, but for exp.
 
 template <class T>
+INLINE Vector<T> load_or_zero(const T* row, int count) {
+    return count == lanes<T> ? load(row) : load_first(row, count, Vector<T>{});
+}
+
+// The first entry that a comparison finds, n if there is none.
+template <class T, class Compare>
+INLINE long first_of(const T* row, long n, Compare compare) {
+    for (long i = 0; i < n; i += lanes<T>) {
+        const int count = n - i < lanes<T> ? (int)(n - i) : lanes<T>;
+        const unsigned found = lanes_set((Bits<T>)compare(load_or_zero(row + i, count))) & ((1ull << count) - 1);
+        if (found) return i + __builtin_ctz(found);
+    }
+    return n;
+}
+
+template <class T>
 INLINE void store_over_temperature(T* out, int count, Doubles* wide, double temperature) {
     if (temperature != 1)
         for (int half = 0; half < halves<T>; ++half) wide[half] /= temperature;
@@ -10,6 +26,25 @@ INLINE void store_over_temperature(T* out, int count, Doubles* wide, double temp
     narrowed(wide, &v);
     store_counted(out, count, v);
 }
+
+// Doubles hold sums of floats; sums of doubles keep their rounding errors.
+template <class T>
+struct Accumulator;
+template <>
+struct Accumulator<float> {
+    using type = Doubles;
+};
+template <>
+struct Accumulator<double> {
+    using type = Pair<double>;
+};
+INLINE void accumulate(Doubles& sum, Doubles added) { sum += added; }
+INLINE void accumulate(Pair<double>& sum, Doubles added) {
+    const Pair<double> next = two_sum(sum.hi, added);
+    sum = {next.hi, sum.lo + next.lo};
+}
+INLINE Pair<double> as_pair(Doubles sum) { return {sum, Doubles{}}; }
+INLINE Pair<double> as_pair(const Pair<double>& sum) { return sum; }
 
 // v is measured from its value at the largest p: where that p rounds to 1, its entry is minus the sum of the others.
 // What p excludes never matters, infinite or NaN as v may be there. weight(p, offset, half) is q.
@@ -44,25 +79,16 @@ INLINE void product_of_row(const T* p, const T* v, T* out, long n, T largest, do
 
 // q of p, or where it stands; NaN where p is.
 struct WeightAtOne {
-    template <class V>
-    INLINE V operator()(V p, long = 0) const {
-        return p;
-    }
+    INLINE Doubles operator()(Doubles p, long) const { return p; }
 };
 struct WeightAtTwo {
-    template <class V>
-    INLINE V operator()(V p, long = 0) const {
-        return p == 0 ? V{} : broadcast(Scalar<V>(1));
-    }
+    INLINE Doubles operator()(Doubles p, long) const { return p == 0.0 ? Doubles{} : broadcast(1.0); }
 };
 struct WeightAtThreeHalves {
-    template <class V>
-    INLINE V operator()(V p, long = 0) const {
-        for (int lane = 0; lane < lanes<Scalar<V>>; ++lane) p[lane] = root(p[lane]);
+    INLINE Doubles operator()(Doubles p, long) const {
+        for (int lane = 0; lane < lanes<double>; ++lane) p[lane] = __builtin_sqrt(p[lane]);
         return p;
     }
-    static INLINE float root(float x) { return __builtin_sqrtf(x); }
-    static INLINE double root(double x) { return __builtin_sqrt(x); }
 };
 struct StoredWeight {
     const double* powers;
@@ -71,23 +97,14 @@ struct StoredWeight {
 
 INLINE bool is_limit(double temperature) { return temperature == 0 || temperature == __builtin_inf(); }
 
-template <class T, class Weight>
-INLINE void product_of_any_row(const T* p, const T* v, T* out, long n, double temperature, Weight weight) {
-    if (near_product_of_row(p, v, out, n, temperature, weight)) return;
-    const T largest = row_maximum(p, n);
-    if (!(largest >= 0)) return fill(out, n, T(__builtin_nan("")));  // a row of NaN
-    if (largest == 0 || is_limit(temperature)) return fill(out, n, T(0));
-    product_of_row(p, v, out, n, largest, temperature, weight);
-}
-
 template <class T>
 void jacobian_product_row(const T* p, const T* v, T* out, long n, double alpha, double temperature, double* powers) {
-    if (alpha == 1) return product_of_any_row(p, v, out, n, temperature, WeightAtOne{});
-    if (alpha == 2) return product_of_any_row(p, v, out, n, temperature, WeightAtTwo{});
-    if (alpha == 1.5) return product_of_any_row(p, v, out, n, temperature, WeightAtThreeHalves{});
     const T largest = row_maximum(p, n);
-    if (!(largest >= 0)) return fill(out, n, T(__builtin_nan("")));
+    if (!(largest >= 0)) return fill(out, n, T(__builtin_nan("")));  // a row of NaN
     if (largest == 0 || alpha == __builtin_inf() || is_limit(temperature)) return fill(out, n, T(0));
+    if (alpha == 1) return product_of_row(p, v, out, n, largest, temperature, WeightAtOne{});
+    if (alpha == 2) return product_of_row(p, v, out, n, largest, temperature, WeightAtTwo{});
+    if (alpha == 1.5) return product_of_row(p, v, out, n, largest, temperature, WeightAtThreeHalves{});
     for (long i = 0; i < n; ++i) powers[i] = p[i] > 0 ? pow((double)p[i], 2 - alpha) : 0;
     for (long i = n; i < n + accumulators; ++i) powers[i] = 0;
     product_of_row(p, v, out, n, largest, temperature, StoredWeight{powers});
@@ -99,7 +116,6 @@ void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double
     const T largest = row_maximum(log_p, n);
     if (kind_of_row(log_p, n, largest) == RowKind::not_a_number) return fill(out, n, T(__builtin_nan("")));
     if (largest == -T(__builtin_inf()) || is_limit(temperature)) return fill(out, n, T(0));
-    if (near_log_product_of_row(log_p, v, out, n, largest, temperature)) return;
     const long leader = first_of(log_p, n, [&](Vector<T> x) { return x == largest; });
     typename Accumulator<T>::type sum[parts<double>] = {};
     Bits<T> lane;
@@ -134,8 +150,7 @@ void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double
 // where the shares are NaN. `none` is the result that is no share: 0, or -inf of logarithms.
 template <class T>
 INLINE bool is_constant_row(const T* scores, const T* result, long n, T none) {
-    long i = 0;
-    if (result[0] == none) i = first_of(result, n, [&](Vector<T> x) { return x != none; });
+    const long i = first_of(result, n, [&](Vector<T> x) { return x != none; });
     if (i == n) return false;  // and nothing to move
     if (result[i] == result[i]) return scores[i] - scores[i] != 0;
     const T largest = row_maximum(scores, n);

@@ -32,8 +32,8 @@ struct MediumRows {
     template <bool scaled, class Visit>
     INLINE void exponentials(double temperature, Pair<double>* total, Visit visit) const {
         const Near<T, scaled> near(largest, temperature);
-        Doubles sum[width];
-        Vector<T> lost[width];
+        Doubles sum[width] = {};
+        Vector<T> lost[width] = {};
         for (int row = 0; row < at.count; ++row) {
             const Near<T, scaled> exponential = near.of_row(row);
             ExponentialSum<T> sums;

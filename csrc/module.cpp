@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -27,6 +28,7 @@
 #include "python_addresses.hpp"
 #include "python_attention.hpp"
 #include "python_losses.hpp"
+#include "python_sampling.hpp"
 
 namespace softly {
 namespace {
@@ -199,6 +201,7 @@ PyMethodDef methods[] = {
     {"constant_rows", method(rows_operation<&Kernels::constant_rows, true, false, true>), METH_FASTCALL,
      "1 for each row whose largest score is infinite"},
     {"cross_entropy", method(cross_entropy), METH_FASTCALL, "cross-entropy of labels, and its gradient"},
+    {"draw", method(draw), METH_FASTCALL, "draws from rows of probabilities"},
     {"empty_like", empty_like, METH_O, "a new array like another, not filled"},
     {"release_memory", release_memory, METH_NOARGS, "give memory kept for new results back to the system"},
     {"graph_averages", method(graph_averages), METH_FASTCALL, "attention over the edges of a graph"},

@@ -20,13 +20,13 @@ namespace {
 #include "columns.hpp"
 //
 #include "entmax.hpp"
-#include "near_gradient.hpp"
 #include "gradient.hpp"
 #include "cross_entropy.hpp"
 #include "exact_sum.hpp"
 #include "sigmoid.hpp"
 #include "half.hpp"
 #include "temperature_statistics.hpp"
+#include "attention_tiles.hpp"
 #include "attention.hpp"
 
 // Batches of rows by of_batch(batch, out, scaled, i, count), which says what it left undone of rows i to i + count; all others by

@@ -11,8 +11,8 @@ const long long* matrix_of(PyObject* object, const char* name, long matrices, lo
     PyArrayObject* array = as_array(object, NPY_INT64, name);
     if (!array) return nullptr;
     const auto* of = static_cast<const long long*>(PyArray_DATA(array));
-    if (PyArray_SIZE(array) == matrices && std::all_of(of, of + matrices, [&](long long m) { return m >= 0 && m < count; }))
-        return of;
+    const auto exists = [&](long long matrix) { return matrix >= 0 && matrix < count; };
+    if (PyArray_SIZE(array) == matrices && std::all_of(of, of + matrices, exists)) return of;
     PyErr_Format(PyExc_ValueError, "%s needs one of its matrices for each matrix of queries", name);
     return nullptr;
 }
@@ -29,7 +29,8 @@ PyArrayObject* as_matrices(PyObject* object, int type, const char* name, long ro
 }
 
 // None, or matrices with one entry for each query and key, or one for all (an axis of length 1).
-bool plane_of(PyObject* object, PyObject* of, int type, const char* name, const Attention& task, const void** data, Plane* plane) {
+bool plane_of(PyObject* object, PyObject* of, int type, const char* name, const Attention& task, const void** data,
+              Plane* plane) {
     if (object == Py_None) return true;
     PyArrayObject* array = as_matrices(object, type, name, -1, -1);
     if (!array || !(plane->of = matrix_of(of, name, task.matrices, PyArray_DIM(array, 0)))) return false;
@@ -58,11 +59,11 @@ bool results_of(PyObject* object, int type, const char* name, long size, Void** 
     return true;
 }
 
-// attention(query, key, value, key_of, value_of, where, where_of, bias, bias_of, visible, scale, alpha, temperature, empty, out,
-// logsumexp): query (matrix, queries, width); key (matrix, keys, width); value (matrix, keys, columns); X_of int64, which matrix of X
-// serves each of query; where bool and bias like query, or None; query i sees the keys up to i + visible; temperature a number or one a
-// query; out (matrix, queries, columns) and logsumexp (matrix, queries; or None) are written. Returns the first query with nothing
-// possible, counted over all matrices, or -1.
+// attention(query, key, value, key_of, value_of, where, where_of, bias, bias_of, visible, scale, alpha, temperature, empty,
+// out, logsumexp): query (matrix, queries, width); key (matrix, keys, width); value (matrix, keys, columns); X_of int64,
+// which matrix of X serves each of query; where bool and bias like query, or None; query i sees the keys up to i + visible;
+// temperature a number or one a query; out (matrix, queries, columns) and logsumexp (matrix, queries; or None) are written.
+// Returns the first query with nothing possible, counted over all matrices, or -1.
 PyObject* attention(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != 16) return PyErr_Format(PyExc_TypeError, "takes 16 arguments, got %zd", count);
     PyArrayObject* query = as_matrices(args[0], -1, "query", -1, -1);

@@ -27,7 +27,11 @@ TESTS = (
     "test_layouts.py",
     "test_accuracy.py",
 )
-TESTS_OF_FILE = {"cross_entropy.hpp": ("test_cross_entropy_kernel.py",)}  # where no other test calls what it holds
+TESTS_OF_FILE = {  # where no other test calls what it holds
+    "cross_entropy.hpp": ("test_cross_entropy_kernel.py",),
+    "sampling.hpp": ("test_sampling.py",),
+    "attention.hpp": ("test_attention.py",),
+}
 OPTIONS = ("-x", "--tb=no", "-rf", "-k", "not torch and not every_target")
 
 
@@ -183,9 +187,9 @@ BUGS = (
     ),
     Bug(
         "the product with the Jacobian is not measured from the leader",
-        "near_gradient.hpp",
-        "pivot = largest > T(0.5) ? (double)v[",
-        "pivot = largest > T(0.5) ? 0 * (double)v[",
+        "gradient.hpp",
+        "const double pivot = (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];",
+        "const double pivot = 0 * (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];",
     ),
     Bug(
         "what has no share enters the product",
@@ -195,9 +199,9 @@ BUGS = (
     ),
     Bug(
         "the leader's entry of log_softmax's product forgets its own share",
-        "near_gradient.hpp",
-        "T((-expm1((double)largest) * first - exp((double)largest) * others) / temperature)",
-        "T((first - exp((double)largest) * others) / temperature)",
+        "gradient.hpp",
+        "T((rest * first - share * others) / temperature)",
+        "T((first - share * others) / temperature)",
     ),
     Bug(
         "a row at +inf moves with its scores",
@@ -232,6 +236,20 @@ BUGS = (
         "cross_entropy.hpp",
         "each[row] = scale[row * scale_stride];",
         "each[row] = scale[0];",
+    ),
+    Bug("top_p counts what top_k left out", "sampling.hpp", "total += z[i] >= cut ? p[i] : 0;", "total += p[i];"),
+    Bug("a draw forgets what is before its block", "sampling.hpp", "running = before[at];", "running = 0;"),
+    Bug(
+        "what was averaged before a larger score is kept as it was",
+        "attention.hpp",
+        "store(factor + v, beside);",
+        "store(factor + v, broadcast(T(1)));",
+    ),
+    Bug(
+        "a query sees one key of the future",
+        "attention.hpp",
+        "const long visible = first + a.visible;",
+        "const long visible = first + a.visible + 1;",
     ),
 )
 

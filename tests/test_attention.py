@@ -254,6 +254,25 @@ def test_merging_passes_over_what_had_no_key() -> None:
     assert potential[0] == -np.inf
 
 
+# ---------------------------------------------------------------- memory
+
+
+@pytest.mark.skipif(not semantics.targets(), reason="the expression stores scores")
+@pytest.mark.parametrize("alpha", [1.0, 1.5])
+def test_a_length_of_8192_takes_inputs_outputs_and_little_more(alpha: float) -> None:
+    """64 MB are allowed beside inputs and output; the scores would take 256."""
+    code = (
+        "import resource, numpy as np, softly\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "x = np.random.default_rng(0).standard_normal((1, 8192, 64), dtype=np.float32)\n"
+        "softly.attention(x[:, :64], x[:, :64], x[:, :64])\n"
+        "before = peak()\n"
+        f"out = softly.attention(x, x, x, alpha={alpha})\n"
+        "print(peak() - before - out.nbytes)"
+    )
+    assert int(semantics.python("-c", code).stdout) < 64e6
+
+
 # ---------------------------------------------------------------- bad input
 
 ONE = np.ones((2, 3))

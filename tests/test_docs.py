@@ -44,7 +44,7 @@ def test_cells_do_not_break_the_table():
             assert line.replace("\\|", "").count("|") == 6, line
 
 
-@pytest.mark.parametrize("name", [*PAGES, "losses", "models"])
+@pytest.mark.parametrize("name", [*PAGES, "attention", "losses", "models", "sampling"])
 def test_examples_of_the_pages_run(name):
     found = doctest.testfile(str(DOCS / f"{name}.md"), module_relative=False, encoding="utf-8")
     assert found.attempted > 5

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-QUICK = {"learning"}
+QUICK = {"learning", "populations"}
 SCRIPTS = sorted(file.stem for file in EXAMPLES.glob("*.py") if not file.name.startswith("_"))
 NO_NETWORK = """import socket
 

@@ -21,6 +21,7 @@ TESTS = (
     "test_threads.py",
     "test_temperature_statistics.py",
     "test_cross_entropy_kernel.py",
+    "test_sampling.py",
     "test_attention.py",
     "test_properties.py",
     "test_properties_entmax.py",

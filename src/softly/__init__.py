@@ -40,14 +40,21 @@ _MODULES = {
         "temperature_hessian",
     ),
     "diagnostics": (
+        "AttentionReport",
         "BatchDependence",
         "EnergyGap",
+        "LeakReport",
         "ModeDependence",
         "Saturation",
         "SaturationGroup",
+        "ScaledWeights",
+        "ScalingReport",
         "SoftmaxOrSigmoids",
         "batch_dependence",
         "energy_gap",
+        "inspect_attention",
+        "inspect_scaling",
+        "leak_test",
         "saturation",
         "softmax_or_sigmoids",
     ),
@@ -66,6 +73,7 @@ _MODULES = {
         "linear_cross_entropy",
         "linear_cross_entropy_and_gradients",
     ),
+    "sampling": ("Draws", "gumbel_softmax", "sample"),
     "edges": ("Edges",),
     "graphs": ("graph_attention", "graph_attention_weights"),
     "jobs": ("apply_file", "calibrate_file", "evaluate_file"),
@@ -105,14 +113,21 @@ if _TYPE_CHECKING:
     from softly.curvature import sensitivity as sensitivity
     from softly.curvature import spectrum_bounds as spectrum_bounds
     from softly.curvature import temperature_hessian as temperature_hessian
+    from softly.diagnostics import AttentionReport as AttentionReport
     from softly.diagnostics import BatchDependence as BatchDependence
     from softly.diagnostics import EnergyGap as EnergyGap
+    from softly.diagnostics import LeakReport as LeakReport
     from softly.diagnostics import ModeDependence as ModeDependence
     from softly.diagnostics import Saturation as Saturation
     from softly.diagnostics import SaturationGroup as SaturationGroup
+    from softly.diagnostics import ScaledWeights as ScaledWeights
+    from softly.diagnostics import ScalingReport as ScalingReport
     from softly.diagnostics import SoftmaxOrSigmoids as SoftmaxOrSigmoids
     from softly.diagnostics import batch_dependence as batch_dependence
     from softly.diagnostics import energy_gap as energy_gap
+    from softly.diagnostics import inspect_attention as inspect_attention
+    from softly.diagnostics import inspect_scaling as inspect_scaling
+    from softly.diagnostics import leak_test as leak_test
     from softly.diagnostics import saturation as saturation
     from softly.diagnostics import softmax_or_sigmoids as softmax_or_sigmoids
     from softly.dot_product_attention import AttentionStatistics as AttentionStatistics
@@ -144,6 +159,9 @@ if _TYPE_CHECKING:
     from softly.models import fit_file as fit_file
     from softly.models import predict_file as predict_file
     from softly.report import CalibrationReport as CalibrationReport
+    from softly.sampling import Draws as Draws
+    from softly.sampling import gumbel_softmax as gumbel_softmax
+    from softly.sampling import sample as sample
     from softly.segments import segment_entmax as segment_entmax
     from softly.segments import segment_log_softmax as segment_log_softmax
     from softly.segments import segment_logsumexp as segment_logsumexp

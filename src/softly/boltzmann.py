@@ -16,6 +16,7 @@ from softly._records import Record, as_lines, as_plain
 from softly._units import UNITS
 from softly.curvature import covariance
 from softly.maps import logsumexp, softmax
+from softly.sampling import Seed, draw_indices
 
 _QUANTITIES = (
     "log_partition_function",
@@ -118,20 +119,16 @@ class Boltzmann(Record):
         states = np.exp(-self._heights - self._log_sum[..., None])
         return states.astype(self.energies.dtype)
 
-    def sample(self, size: int = 1, *, seed: int | np.random.Generator = 0) -> NDArray[np.intp]:
+    def sample(self, size: int = 1, *, seed: Seed = None) -> NDArray[np.intp]:
         """Independent draws of levels, (*batch, size): the index at which a uniform number meets the summed shares.
 
         >>> Boltzmann([0.0, 1.0, 1.0], temperature=0.5).sample(8, seed=1)
         array([0, 2, 0, 2, 0, 0, 1, 0])
         """
-        shares = np.cumsum(self.level_probabilities, axis=-1, dtype=np.float64)
-        drawn = np.random.default_rng(seed).random((*shares.shape[:-1], size)) * shares[..., -1:]
-        found = np.empty(drawn.shape, np.intp)
-        for row in np.ndindex(shares.shape[:-1]):
-            # of levels without probability none is found; a product that rounds up to the whole stays inside
-            last = np.searchsorted(shares[row], shares[row][-1])
-            found[row] = np.minimum(np.searchsorted(shares[row], drawn[row], side="right"), last)
-        return found
+        p = np.ascontiguousarray(self.level_probabilities, np.float64)
+        drawn = np.random.default_rng(seed).random((*p.shape[:-1], size))
+        index = draw_indices(p.reshape(-1, p.shape[-1]), drawn.reshape(p[..., 0].size, size))
+        return index.reshape(drawn.shape).astype(np.intp, copy=False)
 
     # ------------------------------------------------------------ thermodynamics
 

@@ -14,5 +14,6 @@ from softly.torch.mixture import ChoiceMixture as ChoiceMixture
 from softly.torch.mixture import PrunedMixture as PrunedMixture
 from softly.torch.modules import Entmax as Entmax
 from softly.torch.modules import Temperature as Temperature
+from softly.torch.self_attention import SelfAttention as SelfAttention
 
-__all__ = ["ChoiceMixture", "Entmax", "PrunedMixture", "Temperature", "register_attention"]
+__all__ = ["ChoiceMixture", "Entmax", "PrunedMixture", "SelfAttention", "Temperature", "register_attention"]
