@@ -59,3 +59,10 @@ def test_figures_are_up_to_date(name):
     assert xml.etree.ElementTree.fromstring(made).tag.endswith("svg")
     assert (DOCS / f"{name}.svg").read_text(encoding="utf-8") == made, f"run python docs/{name}.py"
     assert f"({name}.svg)" in (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_examples_of_the_page_on_torch_run():
+    pytest.importorskip("torch", exc_type=ImportError)
+    found = doctest.testfile(str(DOCS / "torch.md"), module_relative=False, encoding="utf-8")
+    assert found.attempted > 5
+    assert found.failed == 0

@@ -228,3 +228,15 @@ def test_the_general_way_sees_the_memory_itself(monkeypatch: pytest.MonkeyPatch)
     operators.run("softmax", z, 1.0, 1.0, None, "zero")
     operators.run("softmax", z.detach(), 1.0, 1.0, None, "zero")
     assert seen == [z.data_ptr()] * 2
+
+
+def test_which_says_what_runs_on_tensors() -> None:
+    core = f"compiled core, {_kernels.core.active_target()}, {_kernels.core.threads()} threads"
+    for dtype in (*FLOATS, *HALVES, torch.int32, torch.bool):
+        for operation in ("softmax", "entmax", "sigmoid"):
+            assert softly.which(operation, torch.ones(2, 3, dtype=dtype)).endswith(core)
+    for scores in (torch.ones(2, 3, device="meta"), torch.ones(2, 0), torch.tensor(1.0)):
+        assert softly.which("softmax", scores) == "softmax torch.float32: array expression"
+    assert softly.which("softmax", torch.ones(2, 3)) == f"softmax torch.float32: {core}"
+    jax = pytest.importorskip("jax")
+    assert softly.which("softmax", jax.numpy.ones((2, 3), "float32")) == "softmax float32: array expression"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softly._arrays import EMPTY_CODES, Array
+from softly._arrays import EMPTY_CODES, Array, is_tensor
 
 if TYPE_CHECKING:
     from softly._rows import Rows
@@ -116,13 +117,22 @@ def which(operation: str, scores: Array | None = None) -> str:
     """
     scores = np.empty((1, 1)) if scores is None else scores
     name = getattr(getattr(scores, "dtype", None), "name", None) or str(getattr(scores, "dtype", "float64"))
-    if type(scores) is np.ndarray and scores.dtype.kind in "biu":
-        scores = scores.astype(np.float64)
-    elif type(scores) is np.ndarray and "float16" in name:
-        scores = scores.astype(np.float32)
-    if find(operation, scores) is not None and core is not None:
+    if core is not None and (operation, "cpu", _computed_in(scores)) in TABLE:
         return f"{operation} {name}: compiled core, {core.active_target()}, {core.threads()} threads"
     return f"{operation} {name}: array expression"
+
+
+def _computed_in(scores: Array) -> np.dtype[Any] | None:
+    """The dtype that a kernel would see of NumPy's arrays and of torch's tensors on the CPU; None of others."""
+    is_lent = type(scores) is np.ndarray or (is_tensor(scores) and scores.device.type == "cpu")
+    if not is_lent or not scores.ndim or not scores.shape[-1]:
+        return None
+    name = str(scores.dtype).removeprefix("torch.")
+    if name.startswith(("bool", "int", "uint")):
+        default = "float64" if type(scores) is np.ndarray else str(sys.modules["torch"].get_default_dtype())
+        name = default.removeprefix("torch.")
+    name = "float32" if "float16" in name else name
+    return np.dtype(name) if name in ("float32", "float64") else None
 
 
 def describe() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 With e_i = exp(z_i / T) / S the derivatives are w_i e_i / T in a score, e_i in a weight (also where it is 0) and
 -sum w_i e_i z_i / T^2 in T. e is sign exp((z - c) / T - y of z - c) for any c: the largest score is taken, so that no
-offset costs digits. Where y or a score is infinite derivatives are 0. Complex numbers go through the expression.
+offset costs digits. Where y or a score is infinite derivatives are 0. Complex sums: `_moved`.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ def signed_logsumexp(
     keepdims: bool,
 ) -> Any:
     """`softly.logsumexp` of tensors with weights, return_sign or complex scores."""
-    if (lent := memory.lend(scores, temperature, where, weights, out=out)) is not None:
-        z, t, mask, w = lent
-        found = _signed_sums.signed_logsumexp(z, axis, t, mask, empty, out, w, return_sign, keepdims)
-        results = found if return_sign else (found,)
-        taken = tuple(memory.take_back(result, scores) for result in results)
-        return taken if return_sign else taken[0]
+    arguments = axis, where, empty, out, return_sign, keepdims
+    if (lent := _lent(scores, temperature, weights, *arguments)) is not None:
+        return lent
     tensors = [x if isinstance(x, Tensor) else None for x in (scores, weights, temperature)]
-    is_complex = scores.is_complex() or _signed_sums.is_complex_array(weights)
-    if is_complex or out is not None or (are_numbers(*tensors) and not is_traced(scores)):
+    if out is not None or (are_numbers(*tensors) and not is_traced(scores)):
         return _signed_sums.evaluate(scores, axis, temperature, where, empty, out, weights, return_sign, keepdims)
+    if scores.is_complex() or _signed_sums.is_complex_array(weights):
+        fixed: list[Any] = [x.detach() if isinstance(x, Tensor) else x for x in (scores, temperature, weights)]
+        found = _lent(fixed[0], fixed[1], fixed[2], *arguments)
+        if found is None:
+            found = _signed_sums.evaluate(fixed[0], axis, fixed[1], where, empty, out, fixed[2], return_sign, keepdims)
+        return _moved(found, scores, axis, temperature, where, weights, keepdims)
     rows = as_rows(scores, axis, temperature, where, empty, None, reduces=True, keepdims=keepdims, half_in="float64")
     z = rows.scores.double()
     if weights is None:
@@ -60,6 +62,52 @@ def signed_logsumexp(
     if return_sign:
         return rows.restore(size), rows.restore(sign)
     return rows.restore(torch.where(sign < 0, math.nan, size))
+
+
+def _lent(
+    scores: Tensor, temperature: Any, weights: Any, axis: Any, where: Any, empty: Any, out: Any, *options: bool
+) -> Any:
+    """What NumPy's way gives, of tensors that can be lent to it; else None."""
+    if (lent := memory.lend(scores, temperature, where, weights, out=out)) is None:
+        return None
+    z, t, mask, w = lent
+    found = _signed_sums.signed_logsumexp(z, axis, t, mask, empty, out, w, *options)
+    return_sign = options[0]
+    taken = tuple(memory.take_back(result, scores) for result in (found if return_sign else (found,)))
+    return taken if return_sign else taken[0]
+
+
+def _moved(found: Any, scores: Tensor, axis: Any, temperature: Any, where: Any, weights: Any, keepdims: bool) -> Any:
+    """What was found of complex numbers, with derivatives of every order.
+
+    log S = y + log sum w exp(z / T - y) for any constant y: at y = log S the second logarithm is 0 and moves as log S
+    does, without the corners of the way to its value.
+    """
+    real = scores.real if scores.is_complex() else scores
+    rows = as_rows(real, axis, temperature, where, "zero", None, reduces=True, keepdims=keepdims, half_in="float64")
+    z = rows.arrange(scores).to(torch.complex128)
+    w = torch.ones_like(z)
+    if weights is not None:
+        w = rows.arrange(_signed_sums.weights_like(xp, weights, scores)).to(torch.complex128)
+    t = torch.as_tensor(rows.temperature, dtype=torch.float64, device=z.device)
+    t = (t if t.ndim else t.expand(z.shape[:-1])).unsqueeze(-1)
+    possible, at = (rows.scores > -math.inf).detach(), t.detach()
+    top = torch.where(possible & (w != 0), z.real, -math.inf).amax(-1, keepdim=True).detach()
+    top = torch.where(torch.isfinite(top), top, 0.0)
+    shifted = (z - top).detach()
+    y: Any = _signed_sums.evaluate(shifted, -1, at[..., 0], possible, "zero", None, w.detach(), False, True)
+    moves = torch.isfinite(y) & (at > 0) & (at < math.inf)
+    used = possible & moves & torch.isfinite(z.detach()) & ((w != 0) | (shifted.real < 700 * at))
+    x = torch.where(used, z - top, 0.0) / torch.where(moves, t, 1.0)
+    terms = torch.where(used, torch.exp(torch.where(used, x - torch.where(moves, y, 0.0), 0.0)), 0.0)
+    total = torch.where(moves, torch.sum(torch.where(used, w, 0.0) * terms, dim=-1, keepdim=True), 1.0)
+    change = torch.log(total) + torch.where(moves, top, 0.0) / torch.where(moves, t, 1.0)
+    change = change - change.detach()  # 0, but for its derivatives
+    if not isinstance(found, tuple):
+        return found + change.reshape(found.shape).to(found.dtype)
+    size, sign = found
+    turned = torch.exp(1j * change.imag).reshape(sign.shape)
+    return size + change.real.reshape(size.shape).to(size.dtype), sign * turned.to(sign.dtype)
 
 
 def run(scores: Tensor, weights: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
