@@ -12,7 +12,8 @@ import numpy as np
 from softly._arrays import Array, as_array, beside, check_temperature, device, float_dtypes, is_tensor, quiet
 from softly._errors import InputError
 from softly._rows import give_back
-from softly.losses.linear_chunks import Gradients, Loss, NumPyProducts, run
+from softly.losses.chunk_scores import Loss
+from softly.losses.linear_chunks import Gradients, NumPyProducts, run
 from softly.losses.targets import Reduction, Targets, as_targets, check_reduction, wide
 
 
