@@ -17,8 +17,8 @@ from torch import Tensor
 
 from softly._arrays import Array, float_dtypes
 from softly._errors import InputError
-from softly.losses.linear import Problem
 from softly.losses.chunk_scores import Loss
+from softly.losses.linear import Problem
 from softly.losses.linear_chunks import Gradients, run
 from softly.losses.targets import Reduction
 from softly.torch.finished import is_watched, times
