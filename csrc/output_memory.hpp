@@ -1,5 +1,5 @@
-// Memory of large new results: what was dropped is kept for the next one, for fresh pages cost more than a softmax. Only what
-// malloc returns to the system at once is kept, and at most `pool_limit` bytes of it, in large pages where the system has them.
+// Memory of large new results: what was dropped is kept for the next one, for fresh pages cost more than a softmax. At most
+// `pool_limit` bytes wait, in large pages where the system has them.
 // Arrays own this memory by NumPy's way for other allocators (NEP 49): they are as any other. Part of module.cpp.
 #pragma once
 
@@ -10,8 +10,8 @@
 namespace softly {
 namespace {
 
-constexpr size_t pool_from = size_t(1) << 20, large_page = size_t(1) << 21, header = 4096;
-constexpr size_t pool_limit = size_t(64) << 20;
+constexpr size_t pool_from = size_t(1) << 20, pool_limit = size_t(64) << 20;
+constexpr size_t header = 4096;  // a page before the array, which holds the size
 
 struct Pool {
     struct Block {
@@ -61,7 +61,24 @@ struct Pool {
         free.erase(free.begin());
     }
 
-    static void release(Block block) { ::operator delete(block.start, std::align_val_t(large_page)); }
+    // Not from malloc, which may keep what is released.
+    static void* fresh(size_t size) {
+#ifdef __linux__
+        void* start = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (start == MAP_FAILED) return nullptr;
+        madvise(start, size, MADV_HUGEPAGE);
+        return start;
+#else
+        return ::operator new(size, std::align_val_t(header), std::nothrow);
+#endif
+    }
+    static void release(Block block) {
+#ifdef __linux__
+        munmap(block.start, block.size);
+#else
+        ::operator delete(block.start, std::align_val_t(header));
+#endif
+    }
 };
 
 Pool& pool() {
@@ -73,11 +90,8 @@ void* pool_malloc(void*, size_t size) {
     if (size > PTRDIFF_MAX - header) return nullptr;
     Pool::Block block = pool().take(size + header);
     if (!block.start) {
-        block.start = ::operator new(block.size, std::align_val_t(large_page), std::nothrow);
+        block.start = Pool::fresh(block.size);
         if (!block.start) return nullptr;
-#ifdef __linux__
-        madvise(block.start, block.size, MADV_HUGEPAGE);
-#endif
     }
     *static_cast<size_t*>(block.start) = block.size;
     return static_cast<char*>(block.start) + header;
