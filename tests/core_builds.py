@@ -87,7 +87,7 @@ def python(packages: Path, *arguments: str, **environment: str) -> tuple[int, st
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        timeout=900,
+        timeout=1800,
     )
     return done.returncode, done.stdout
 

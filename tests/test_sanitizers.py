@@ -67,7 +67,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return core_builds.build(source, directory, flags=FLAGS)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2000)
 def test_nothing_is_reported_on_any_target(packages: Path) -> None:
     options = ("-x", "-s", "-k", "not torch and not every_target")  # -s: a report is the last that a process prints
 
