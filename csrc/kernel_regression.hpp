@@ -59,10 +59,18 @@ struct QueryGroup {
 
     // Squared distances, over squared bandwidths if those differ, of points [begin, begin + n), and the least of all so far.
     INLINE void find_distances(long begin, long n) {
+        if (r.width == 1 && uniform && !r.leave_out)
+            find_distances_of<true>(begin, n);
+        else
+            find_distances_of<false>(begin, n);
+    }
+    template <bool on_a_line>
+    INLINE void find_distances_of(long begin, long n) {
+        const long width = on_a_line ? 1 : r.width;
         for (long j = 0; j < n; ++j) {
-            const T* x = data + (begin + j) * r.width;
+            const T* x = data + (begin + j) * width;
             Vector<T> distance[query_vectors] = {};
-            for (long f = 0; f < r.width; ++f)
+            for (long f = 0; f < width; ++f)
 #pragma GCC unroll 4
                 for (int v = 0; v < query_vectors; ++v) {
                     Vector<T> d = load(query + f * size + v * lanes<T>) - x[f];
@@ -72,10 +80,11 @@ struct QueryGroup {
             T* stored = block + j * size;
 #pragma GCC unroll 4
             for (int v = 0; v < query_vectors; ++v) store(stored + v * lanes<T>, distance[v]);
-            if (const long own = begin + j - first; r.leave_out && own >= 0 && own < size) {
-                stored[own] = T(__builtin_inf());
-                for (int v = 0; v < query_vectors; ++v) distance[v] = load(stored + v * lanes<T>);
-            }
+            if constexpr (!on_a_line)
+                if (const long own = begin + j - first; r.leave_out && own >= 0 && own < size) {
+                    stored[own] = T(__builtin_inf());
+                    for (int v = 0; v < query_vectors; ++v) distance[v] = load(stored + v * lanes<T>);
+                }
 #pragma GCC unroll 4
             for (int v = 0; v < query_vectors; ++v)
                 nearest[v] = distance[v] < nearest[v] ? distance[v] : nearest[v];
@@ -83,20 +92,30 @@ struct QueryGroup {
     }
 
     void add_block(long begin, long n) {
-        Vector<T> before[query_vectors], shrunk[query_vectors], shift[query_vectors];
+        Vector<T> before[query_vectors];
         for (int v = 0; v < query_vectors; ++v) before[v] = shift_of(v);
         find_distances(begin, n);
+        r.outputs == 1 ? add_weights<true>(begin, n, before) : add_weights<false>(begin, n, before);
+    }
+
+    // A single output is summed with the weights, which then are not stored.
+    template <bool single>
+    INLINE void add_weights(long begin, long n, const Vector<T>* before) {
+        Vector<T> shrunk[query_vectors], shift[query_vectors];
+        Vector<T> sum[query_vectors] = {}, square[query_vectors] = {}, of_value[query_vectors] = {};
         for (int v = 0; v < query_vectors; ++v) {
             shift[v] = shift_of(v);
             shrunk[v] = power_of_two<T>(shift[v] - before[v]);
         }
-        Vector<T> sum[query_vectors] = {}, square[query_vectors] = {};
         for (long j = 0; j < n; ++j)
 #pragma GCC unroll 4
             for (int v = 0; v < query_vectors; ++v) {
                 T* at = block + j * size + v * lanes<T>;
                 const Vector<T> weight = power_of_two<T>(fused(load(at), broadcast(-steepness), shift[v]));
-                store(at, weight);
+                if constexpr (single)
+                    of_value[v] = fused(weight, broadcast(values[begin + j]), of_value[v]);
+                else
+                    store(at, weight);
                 sum[v] += weight;
                 square[v] = fused(weight, weight, square[v]);
             }
@@ -104,6 +123,13 @@ struct QueryGroup {
             total[v] = fused(total[v], shrunk[v], sum[v]);
             squares[v] = fused(squares[v], shrunk[v] * shrunk[v], square[v]);
         }
+        const auto add = [&](long k, const Vector<T>* of_values) {
+            for (int v = 0; v < query_vectors; ++v) {
+                T* at = sums + k * size + v * lanes<T>;
+                store(at, fused(load(at), shrunk[v], of_values[v]));
+            }
+        };
+        if constexpr (single) return add(0, of_value);
         for (long k = 0; k < r.outputs; ++k) {
             Vector<T> of_values[query_vectors] = {};
             for (long j = 0; j < n; ++j) {
@@ -112,10 +138,7 @@ struct QueryGroup {
                 for (int v = 0; v < query_vectors; ++v)
                     of_values[v] = fused(load(block + j * size + v * lanes<T>), value, of_values[v]);
             }
-            for (int v = 0; v < query_vectors; ++v) {
-                T* at = sums + k * size + v * lanes<T>;
-                store(at, fused(load(at), shrunk[v], of_values[v]));
-            }
+            add(k, of_values);
         }
     }
 
