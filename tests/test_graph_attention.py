@@ -75,7 +75,7 @@ def test_the_kernel_gives_what_the_expression_gives(heads: tuple[int, ...], dtyp
         given = draw(heads, dtype, 3)
         options: dict[str, Any] = {"where": rng.random(EDGES) < 0.7} if masked else {"bias": np.zeros((EDGES, *heads))}
         problem = graphs._prepare(**given, alpha=alpha, scale=None, negative_slope=slope,
-                                  **{"where": None, "bias": None} | options, temperature=0.8)  # fmt: skip
+                                  **{"where": None, "bias": None} | options, temperature=0.8, empty="zero")  # fmt: skip
         right = problem.given_back(graphs.by_expression(problem)[0])
         found = softly.graph_attention(**given, alpha=alpha, negative_slope=slope, temperature=0.8, **options)
         assert found.shape == (TARGETS, *heads, DEPTH)
@@ -128,7 +128,7 @@ def test_what_does_not_count_never_leaks() -> None:
                 found = softly.graph_attention(**dirty, **option)
                 assert np.array_equal(found, clean)
                 problem = graphs._prepare(**dirty, alpha=1.0, scale=None, negative_slope=None,
-                                          **{"where": None, "bias": None} | option, temperature=1.0)  # fmt: skip
+                                          **{"where": None, "bias": None} | option, temperature=1.0, empty="zero")  # fmt: skip
                 with np.errstate(all="ignore"):
                     np.testing.assert_allclose(graphs.by_expression(problem)[0], clean, rtol=1e-12)
 
@@ -259,7 +259,7 @@ def bits(dtype: str) -> str:
             arrays = [rng.normal(size=(n, heads, w)).astype(dtype) for n, w in shapes]
             targets = (rng.random(edges) ** 3 * 40).astype(int)
             graph = softly.Edges.from_pairs(rng.integers(0, 50, edges), targets, num_targets=40, num_sources=50)
-            problem = graphs._prepare(*arrays, graph, alpha, None, slope, None, None, 0.7)
+            problem = graphs._prepare(*arrays, graph, alpha, None, slope, None, None, 0.7, "zero")
             out, weights = graphs.by_kernel(problem)
             gradients = [np.empty_like(x) for x in (weights, *arrays)]
             core.graph_gradients(*graphs.kernel_arguments(problem), weights, out, *graph.by_source, *gradients)

@@ -12,10 +12,12 @@ import numpy as np
 from softly import _kernels
 from softly._arrays import (
     Array,
+    Empty,
     as_array,
     as_mask,
     beside,
     check_alpha,
+    check_empty,
     check_temperature,
     device,
     float_dtypes,
@@ -24,7 +26,7 @@ from softly._arrays import (
     jax_of,
 )
 from softly._errors import InputError
-from softly._rows import give_back
+from softly._rows import give_back, raise_if_empty
 from softly.edges import Edges, as_edges
 from softly.segments import segment_entmax
 
@@ -41,6 +43,7 @@ def graph_attention(
     where: Array | None = None,
     bias: Array | None = None,
     temperature: Any = 1.0,
+    empty: Empty = "zero",
 ) -> Array:
     """Each target's average of its sources' values: sum over its edges of p_e value[source_e], p = entmax(scores / T).
 
@@ -54,9 +57,10 @@ def graph_attention(
     - where: booleans (edges, *heads) or (edges,), in the edges' order; True = the edge counts.
     - bias: floats of the same shapes.
     - temperature: a number, or broadcasts against (targets, *heads).
+    - empty: what a target gives of whose edges none counts: "zero", "nan", "uniform" (over all its edges; 0 where it has
+      none) or "raise".
 
-    Returns (targets, *heads, depth) in the dtype of all three; half precisions are computed in float32. A target
-    without edges that count gets 0. An edge without a share contributes nothing, be its value NaN or inf. NumPy
+    Returns (targets, *heads, depth) in the dtype of all three; half precisions are computed in float32. An edge without a share contributes nothing, be its value NaN or inf. NumPy
     arrays, tensors of torch (with derivatives) and arrays of JAX; edges are numbers, also inside a trace.
 
     Raises ValueError (shapes that do not fit, nodes that do not exist, and as `entmax`), TypeError. Source: Velickovic
@@ -66,8 +70,8 @@ def graph_attention(
     array([[3.],
            [4.]])
     """
-    problem = _prepare(query, key, value, edges, alpha, scale, negative_slope, where, bias, temperature)
-    return problem.given_back(averages(problem)[0])
+    problem = _prepare(query, key, value, edges, alpha, scale, negative_slope, where, bias, temperature, empty)
+    return problem.given_back(filled(problem)[0])
 
 
 def graph_attention_weights(
@@ -81,6 +85,7 @@ def graph_attention_weights(
     where: Array | None = None,
     bias: Array | None = None,
     temperature: Any = 1.0,
+    empty: Empty = "zero",
 ) -> Array:
     """The weights by which `graph_attention` averages: (edges, *heads), in the edges' order; each target's sum to 1.
 
@@ -89,8 +94,8 @@ def graph_attention_weights(
     >>> graph_attention_weights([[1.0], [1.0]], [[0.0], [0.0]], [[0, 1, 1], [0, 0, 1]])
     array([0.5, 0.5, 1. ])
     """
-    problem = _prepare(query, key, None, edges, alpha, scale, negative_slope, where, bias, temperature)
-    weights = averages(problem)[1]
+    problem = _prepare(query, key, None, edges, alpha, scale, negative_slope, where, bias, temperature, empty)
+    weights = filled(problem)[1]
     inverse = problem.edges.inverse
     return problem.given_back(weights if inverse is None else problem.xp.take(weights, problem.whole(inverse), axis=0))
 
@@ -103,12 +108,13 @@ class Problem:
     query: Array  # (targets, heads, width)
     key: Array  # (sources, heads, width)
     value: Array  # (sources, heads, depth)
-    edges: Edges
+    edges: Any  # Edges, or TracedEdges of torch
     bias: Array | None  # (edges, heads)
     temperature: float | Array  # or (targets, heads)
     alpha: Any
     scale: float
     negative_slope: float | None
+    empty: Empty
     heads: tuple[int, ...]  # the caller's
     dtype: Any  # of the result
 
@@ -122,8 +128,27 @@ class Problem:
         return give_back(self.xp, self.xp.reshape(result, shape), self.dtype, None)
 
 
+def filled(problem: Problem) -> tuple[Array, Array]:
+    """The averages and weights, and what `empty` says of targets of whose edges none counts."""
+    out, weights = averages(problem)
+    if problem.empty == "zero":
+        return out, weights
+    xp, targets = problem.xp, problem.whole(problem.edges.targets)
+    nothing = _sums(problem, xp.astype(weights != 0, out.dtype), targets) == 0
+    if problem.empty == "raise":
+        raise_if_empty(xp, xp.any(nothing, axis=-1), "target")
+        return out, weights
+    if problem.empty == "nan":
+        instead = xp.full_like(out, math.nan), xp.full_like(weights, math.nan)
+    else:  # scores of no width are all 0
+        no_width = {"query": problem.query[..., :0], "key": problem.key[..., :0]}
+        instead = averages(replace(problem, **no_width, bias=None, alpha=1.0, temperature=1.0))
+    is_filled = xp.take(nothing, targets, axis=0)
+    return xp.where(xp.expand_dims(nothing, axis=-1), instead[0], out), xp.where(is_filled, instead[1], weights)
+
+
 def averages(problem: Problem) -> tuple[Array, Array]:
-    """The averages (targets, heads, depth), and the weights (edges, heads) by target."""
+    """The averages (targets, heads, depth), 0 where no edge counts, and the weights (edges, heads) by target."""
     if is_tensor(problem.query):
         from softly.torch import graphs
 
@@ -201,8 +226,10 @@ def _prepare(
     where: Any,
     bias: Any,
     temperature: Any,
+    empty: Empty,
 ) -> Problem:
     """Everything checked; without a value its depth is 0."""
+    check_empty(empty)
     xp, query = _first(query, key, value, bias, temperature)
     given = {"query": query, "key": key} | ({} if value is None else {"value": value})
     arrays = {name: beside(xp, x, name, query) for name, x in given.items()}
@@ -215,7 +242,7 @@ def _prepare(
         for name, x in arrays.items()
     }
     query, key = flat["query"], flat["key"]
-    checked = as_edges(edges, int(query.shape[0]), int(key.shape[0]))
+    checked = _edges_of(edges, query, key)
     alpha = check_alpha(alpha, query)
     of_targets = check_temperature(temperature, xp, query, (query.shape[0], *heads), "target")
     if not isinstance(of_targets, float):
@@ -223,7 +250,7 @@ def _prepare(
     problem = Problem(
         xp, query, key, flat.get("value", key[..., :0]), checked, None, of_targets, alpha,
         width**-0.5 if scale is None and width else float(1.0 if scale is None else scale),
-        None if negative_slope is None else float(negative_slope), heads, dtype,
+        None if negative_slope is None else float(negative_slope), empty, heads, dtype,
     )  # fmt: skip
     return replace(problem, bias=_bias(problem, where, bias))
 
@@ -237,6 +264,14 @@ def _first(query: Any, key: Any, value: Any, *others: Any) -> tuple[ModuleType, 
         if is_tensor(x) and not is_tensor(query):
             raise TypeError(f"query is of {type(query).__name__}, {name} a tensor: pass arrays of one library")
     return xp, query
+
+
+def _edges_of(edges: Any, query: Array, key: Array) -> Any:
+    if is_tensor(query):
+        from softly.torch import graphs
+
+        return graphs.edges_of(edges, query, key)
+    return as_edges(edges, query.shape[0], key.shape[0])
 
 
 def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
@@ -255,7 +290,8 @@ def _bias(problem: Problem, where: Any, bias: Any) -> Array | None:
     if where is None and bias is None:
         return None
     xp, query, heads = problem.xp, problem.query, problem.heads
-    like = xp.zeros((len(problem.edges), *heads), dtype=query.dtype, device=device(query))
+    edges = problem.edges.sources.shape[0]
+    like = xp.zeros((edges, *heads), dtype=query.dtype, device=device(query))
     if bias is not None:
         array = beside(xp, bias, "bias", query)
         float_dtypes(xp, array.dtype, name="bias")
@@ -263,7 +299,7 @@ def _bias(problem: Problem, where: Any, bias: Any) -> Array | None:
     if where is not None:
         mask = as_mask(xp, _of_edges(beside(xp, where, "where", query), heads), like)
         like = xp.where(mask, like, xp.full_like(like, -math.inf))
-    flat = xp.reshape(like, (len(problem.edges), math.prod(heads)))
+    flat = xp.reshape(like, (edges, math.prod(heads)))
     order = problem.edges.order
     return flat if order is None else xp.take(flat, problem.whole(order), axis=0)
 
