@@ -70,4 +70,3 @@ def test_what_does_not_fit_is_named(graph: Any) -> None:
     edges = softly.Edges.from_pairs([0], [0], num_targets=1, num_sources=2)
     with pytest.raises(ValueError, match="loops need the same"):
         _ = edges.with_self_loops
-

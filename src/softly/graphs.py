@@ -27,6 +27,7 @@ from softly._arrays import (
 )
 from softly._errors import InputError
 from softly._rows import give_back, raise_if_empty
+from softly._segments import as_segments
 from softly.edges import Edges, as_edges
 from softly.segments import segment_entmax
 
@@ -57,11 +58,12 @@ def graph_attention(
     - where: booleans (edges, *heads) or (edges,), in the edges' order; True = the edge counts.
     - bias: floats of the same shapes.
     - temperature: a number, or broadcasts against (targets, *heads).
-    - empty: what a target gives of whose edges none counts: "zero", "nan", "uniform" (over all its edges; 0 where it has
-      none) or "raise".
+    - empty: what a target gives of whose edges none counts: "zero", "nan", "uniform" (over all its edges; 0 where it
+      has none) or "raise".
 
-    Returns (targets, *heads, depth) in the dtype of all three; half precisions are computed in float32. An edge without a share contributes nothing, be its value NaN or inf. NumPy
-    arrays, tensors of torch (with derivatives) and arrays of JAX; edges are numbers, also inside a trace.
+    Returns (targets, *heads, depth) in the dtype of all three; half precisions are computed in float32. An edge without
+    a share contributes nothing, be its value NaN or inf. NumPy arrays, tensors of torch (with derivatives, also
+    compiled) and arrays of JAX; there edges are numbers, also inside a trace.
 
     Raises ValueError (shapes that do not fit, nodes that do not exist, and as `entmax`), TypeError. Source: Velickovic
     et al., Graph Attention Networks, 2018.
@@ -185,6 +187,10 @@ def by_expression(problem: Problem) -> tuple[Array, Array]:
     xp, edges = problem.xp, problem.edges
     sources, targets = problem.whole(edges.sources), problem.whole(edges.targets)
     query, key = xp.take(problem.query, targets, axis=0), xp.take(problem.key, sources, axis=0)
+    if problem.bias is not None:  # neither a score nor a gradient comes from what does not count
+        impossible = problem.bias == -math.inf
+        hidden = xp.expand_dims(impossible, axis=-1)
+        query, key = (xp.where(hidden, xp.zeros_like(x), x) for x in (query, key))
     if problem.negative_slope is None:
         terms = query * key
     else:
@@ -192,7 +198,6 @@ def by_expression(problem: Problem) -> tuple[Array, Array]:
         terms = xp.where(terms > 0, terms, terms * problem.negative_slope)
     scores = xp.sum(terms, axis=-1) * problem.scale
     if problem.bias is not None:
-        impossible = problem.bias == -math.inf
         scores = xp.where(impossible, problem.bias, scores + problem.bias)
     weights = segment_entmax(
         scores, alpha=problem.alpha, offsets=problem.whole(edges.offsets), temperature=problem.temperature
@@ -206,13 +211,13 @@ def by_expression(problem: Problem) -> tuple[Array, Array]:
 def _sums(problem: Problem, parts: Array, targets: Array) -> Array:
     """The sum of each target's parts."""
     shape = problem.query.shape[0], *parts.shape[1:]
-    zeros = problem.xp.zeros(shape, dtype=parts.dtype, device=device(parts))
     if is_tensor(parts):
-        return zeros.index_add(0, targets, parts)
+        return parts.new_zeros(shape).index_add(0, targets, parts)
     if jax_of(parts) is not None:
-        return zeros.at[targets].add(parts)
-    np.add.at(zeros, targets, parts)
-    return zeros
+        return problem.xp.zeros(shape, dtype=parts.dtype).at[targets].add(parts)
+    offsets = problem.whole(problem.edges.offsets)
+    segments = as_segments(parts, offsets, None, None, 1.0, None, "zero", None, reduces=True)
+    return segments.restore(segments.sum(segments.scores))
 
 
 def _prepare(
@@ -295,15 +300,15 @@ def _bias(problem: Problem, where: Any, bias: Any) -> Array | None:
     if bias is not None:
         array = beside(xp, bias, "bias", query)
         float_dtypes(xp, array.dtype, name="bias")
-        like = in_shape_of(like, xp, xp.astype(_of_edges(array, heads), query.dtype, copy=False), "bias")
+        like = in_shape_of(like, xp, xp.astype(_of_edges(xp, array, heads), query.dtype, copy=False), "bias")
     if where is not None:
-        mask = as_mask(xp, _of_edges(beside(xp, where, "where", query), heads), like)
+        mask = as_mask(xp, _of_edges(xp, beside(xp, where, "where", query), heads), like)
         like = xp.where(mask, like, xp.full_like(like, -math.inf))
     flat = xp.reshape(like, (edges, math.prod(heads)))
     order = problem.edges.order
     return flat if order is None else xp.take(flat, problem.whole(order), axis=0)
 
 
-def _of_edges(x: Array, heads: tuple[int, ...]) -> Array:
+def _of_edges(xp: ModuleType, x: Array, heads: tuple[int, ...]) -> Array:
     """One a edge as one a edge and head."""
-    return x.reshape(x.shape[0], *(1 for _ in heads)) if x.ndim == 1 else x
+    return xp.reshape(x, (x.shape[0], *(1 for _ in heads))) if x.ndim == 1 else x

@@ -28,7 +28,7 @@ class GraphAttention(nn.Module):
     - negative_slope: of leaky_relu. bias: whether there is one. dtype: of the parameters.
 
     forward takes x (nodes, in_features) and edges, integers (2, edges) or `softly.Edges`, which are checked, sorted and
-    given loops once. torch.compile and torch.export hold it as a few nodes; there edges are checked when the program runs.
+    given loops once. torch.compile and torch.export hold it as a few nodes and check edges when the program runs.
     Raises ValueError, TypeError. Source: Velickovic et al., Graph Attention Networks, 2018.
 
     >>> import torch

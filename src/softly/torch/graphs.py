@@ -1,8 +1,9 @@
 """Attention over a graph with gradients: the compiled core on lent memory, forward and backward.
 
-Eagerly it is an `autograd.Function`; inside torch.compile and torch.export the custom operator `softly::graph_averages`,
-whose gradient is `softly::graph_gradients`. What the core does not do (other devices, transforms, forward mode, derivatives in the temperature or alpha, second
-derivatives, the weights' own) is the expression of softly.graphs in differentiable operations.
+Eagerly it is an `autograd.Function`; inside torch.compile and torch.export the operator `softly::graph_averages`, whose
+gradient is `softly::graph_gradients`. What the core does not do (other devices, transforms, forward mode, derivatives
+in the temperature or alpha, second derivatives, the weights' own) is the expression of softly.graphs in differentiable
+operations.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from softly import _kernels
-from softly.graphs import Problem, by_expression, by_kernel, kernel_arguments
 from softly.edges import Edges, as_edges
+from softly.graphs import Problem, by_expression, by_kernel, kernel_arguments
 from softly.torch.operators import are_numbers, in_transform, is_traced, tensor_or_float
 from softly.torch.traced_edges import TracedEdges, traced_edges
 

@@ -1,4 +1,4 @@
-"""The edges of a graph where torch.compile or torch.export looks on: checked and sorted by one node of their program."""
+"""The edges of a graph under torch.compile and torch.export: checked and sorted by one node of the program."""
 
 from __future__ import annotations
 
@@ -59,11 +59,12 @@ def _sorted_edges(pairs: Tensor, num_targets: int, num_sources: int) -> tuple[Te
     order, inverse = (np.arange(len(edges)) if x is None else x for x in (edges.order, edges.inverse))
     # copied: an operator's results share no memory with what it is given
     found = edges.offsets, edges.sources.copy(), edges.targets, order, inverse
-    offsets, *rest = (torch.from_numpy(x).to(pairs.device) for x in found)
-    return offsets, *rest
+    offsets, sources, targets, there, back = (torch.from_numpy(x).to(pairs.device) for x in found)
+    return offsets, sources, targets, there, back
 
 
 @_sorted_edges.register_fake
 def _(pairs: Tensor, num_targets: int, num_sources: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    offsets = pairs.new_empty(num_targets + 1, dtype=torch.int64)
-    return offsets, *(pairs.new_empty(pairs.shape[1], dtype=torch.int64) for _ in range(4))
+    sizes = num_targets + 1, *(pairs.shape[1],) * 4
+    offsets, sources, targets, there, back = (pairs.new_empty(size, dtype=torch.int64) for size in sizes)
+    return offsets, sources, targets, there, back
