@@ -201,3 +201,12 @@ def test_a_query_without_keys_leaves_the_values_their_gradient_under_empty_nan()
         strict=True,
     ):
         torch.testing.assert_close(found, expected)
+
+
+def test_tensors_beside_an_array_of_numpy_are_refused() -> None:
+    """A dtype without `kind` was what one read of it."""
+    query, (key, value) = np.ones((2, 4)), (x.detach() for x in drawn((3, 4), (3, 1)))
+    with pytest.raises(TypeError, match="key is a tensor beside an array of NumPy: pass arrays of one library"):
+        softly.attention(query, key, value)
+    with pytest.raises(TypeError, match="y is a tensor beside an array of NumPy"):
+        softly.kernel_regression(query, value, query, 1.0)

@@ -264,11 +264,7 @@ def _first(query: Any, key: Any, value: Any, *others: Any) -> tuple[ModuleType, 
     """The namespace that all are computed in, and the query in it."""
     if (jax := jax_of(query, key, value, *others)) is not None:
         query = jax.asarray(query)
-    xp, query = as_array(query, "query")
-    for name, x in (("key", key), ("value", value)):
-        if is_tensor(x) and not is_tensor(query):
-            raise TypeError(f"query is of {type(query).__name__}, {name} a tensor: pass arrays of one library")
-    return xp, query
+    return as_array(query, "query")
 
 
 def _edges_of(edges: Any, query: Array, key: Array) -> Any:

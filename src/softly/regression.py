@@ -316,7 +316,13 @@ def check_bandwidth(bandwidth: Any, width: int) -> NDArray[np.float64]:
     """One a feature; ValueError unless all are above 0 and finite."""
     if bandwidth is None:
         raise InputError("bandwidth=None is for the kernel 'exponential_dot' alone: pass a number above 0")
-    h = np.asarray(bandwidth, np.float64)
+    try:
+        h = np.asarray(bandwidth, np.float64)
+    except (ValueError, RuntimeError, TypeError) as error:  # words, a recorded gradient, a trace
+        raise InputError(
+            f"bandwidth={bandwidth} is no number: pass one above 0, or one a feature; to learn it divide x and query by "
+            "it and pass 1"
+        ) from error
     if h.ndim and h.shape != (width,):
         raise InputError(f"bandwidth has shape {h.shape}: pass a number, or one for each of {width} features")
     if not (np.isfinite(h) & (h > 0)).all():
