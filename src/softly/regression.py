@@ -320,8 +320,8 @@ def check_bandwidth(bandwidth: Any, width: int) -> NDArray[np.float64]:
         h = np.asarray(bandwidth, np.float64)
     except (ValueError, RuntimeError, TypeError) as error:  # words, a recorded gradient, a trace
         raise InputError(
-            f"bandwidth={bandwidth} is no number: pass one above 0, or one a feature; to learn it divide x and query by "
-            "it and pass 1"
+            f"bandwidth={bandwidth} is no number: pass one above 0, or one a feature; to learn it divide x and query "
+            "by it and pass 1"
         ) from error
     if h.ndim and h.shape != (width,):
         raise InputError(f"bandwidth has shape {h.shape}: pass a number, or one for each of {width} features")
