@@ -20,6 +20,7 @@ HEADERS = {
     "loss": ("case", "input", "options", "result", "source"),
     "derivative": ("case", "input", "options", "result", "source"),
     "attention": ("case", "input", "options", "result", "source"),
+    "average": ("case", "input", "options", "result", "source"),
 }
 INTRODUCTION = """# What the functions promise at the edges
 
@@ -92,7 +93,7 @@ def cells(kind: str, row: dict[str, Any]) -> list[str]:
         warns = f", warns: {row['warning']}" if "warning" in row else ""
         return [name, code(shown(row["scores"])), code(shown(row["labels"]) + weights), result + warns, source]
     pairs = dtypes[0].startswith("complex")
-    if kind in ("loss", "derivative", "attention"):
+    if kind in ("loss", "derivative", "attention", "average"):
         result = row["raises"] if "raises" in row else code(shown(row["expected"], SHORT))
         found = [f"{row['function']}: {result}"]
     else:

@@ -25,7 +25,7 @@ from semantics_truth import exact as exact
 FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "sparsemax", "entmax")
 ELEMENTWISE = ("sigmoid", "log_sigmoid")
 SEGMENTS = ("segment_softmax", "segment_log_softmax", "segment_logsumexp", "segment_entmax")
-KINDS = ("case", "fit", "loss", "derivative", "attention")  # of rows
+KINDS = ("case", "fit", "loss", "derivative", "attention", "average")  # of rows
 EXPRESSION_ULP = 64.0  # stated tolerance of the array-API expressions; special values stay exact
 HERE = Path(__file__).parent
 FORCED = "SOFTLY_TARGET" in os.environ  # a run for one target: fewer sizes, so that all targets fit in a minute

@@ -75,7 +75,7 @@ def test_the_kernel_gives_what_the_expression_gives(heads: tuple[int, ...], dtyp
         given = draw(heads, dtype, 3)
         options: dict[str, Any] = {"where": rng.random(EDGES) < 0.7} if masked else {"bias": np.zeros((EDGES, *heads))}
         problem = graphs._prepare(**given, alpha=alpha, scale=None, negative_slope=slope,
-                                  **{"where": None, "bias": None} | options, temperature=0.8)  # fmt: skip
+                                  **{"where": None, "bias": None} | options, temperature=0.8, empty="zero")  # fmt: skip
         right = problem.given_back(graphs.by_expression(problem)[0])
         found = softly.graph_attention(**given, alpha=alpha, negative_slope=slope, temperature=0.8, **options)
         assert found.shape == (TARGETS, *heads, DEPTH)
@@ -128,9 +128,36 @@ def test_what_does_not_count_never_leaks() -> None:
                 found = softly.graph_attention(**dirty, **option)
                 assert np.array_equal(found, clean)
                 problem = graphs._prepare(**dirty, alpha=1.0, scale=None, negative_slope=None,
-                                          **{"where": None, "bias": None} | option, temperature=1.0)  # fmt: skip
+                                          **{"where": None, "bias": None} | option,
+                                          temperature=1.0, empty="zero")  # fmt: skip
                 with np.errstate(all="ignore"):
                     np.testing.assert_allclose(graphs.by_expression(problem)[0], clean, rtol=1e-12)
+
+
+def test_empty_says_what_a_target_without_edges_that_count_gives() -> None:
+    given, alone = draw(), TARGETS - 1
+    given["edges"][1] %= alone  # the last target has none
+    weighed = {name: given[name] for name in ("query", "key", "edges")}
+    sources, targets = given["edges"]
+    where = np.ones((EDGES, 3), bool)
+    where[targets == 0, 1] = False  # target 0 has none that counts for one head
+    right, mine = softly.graph_attention(**given, where=where), targets == 0
+    weights = softly.graph_attention_weights(**weighed, where=where)
+    means = given["value"][sources[mine], 1].mean(0)
+    for empty, one, other, weight in (("nan", NAN, NAN, NAN), ("uniform", means, 0.0, 1 / mine.sum())):
+        expected, of_edges = right.copy(), weights.copy()
+        expected[0, 1], expected[alone], of_edges[mine, 1] = one, other, weight
+        np.testing.assert_allclose(
+            softly.graph_attention(**given, where=where, empty=empty), expected, rtol=1e-14, atol=1e-15
+        )
+        found = softly.graph_attention_weights(**weighed, where=where, empty=empty)
+        np.testing.assert_allclose(found, of_edges, rtol=1e-14)
+    with pytest.raises(ValueError, match="target 0 has nothing possible"):
+        softly.graph_attention(**given, where=where, empty="raise")
+    with pytest.raises(ValueError, match=f"target {alone} has nothing possible"):
+        softly.graph_attention(**given, empty="raise")
+    some = given | {"query": given["query"][:alone]}
+    assert np.array_equal(softly.graph_attention(**some, empty="raise"), softly.graph_attention(**some))
 
 
 def test_limits_of_scores_and_temperature() -> None:
@@ -195,6 +222,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a mask of floats": ({"where": np.ones(EDGES)}, TypeError, "where has dtype float64"),
     "a short mask": ({"where": np.ones(3, bool)}, ValueError, "where has shape"),
     "a short bias": ({"bias": np.ones((3, 3))}, ValueError, "bias has shape"),
+    "an unknown empty": ({"empty": "none"}, ValueError, "empty='none' is not one of"),
     "text": ({"query": np.array([[["a"] * WIDTH] * 3] * TARGETS)}, TypeError, "query have dtype"),
 }
 
@@ -259,7 +287,7 @@ def bits(dtype: str) -> str:
             arrays = [rng.normal(size=(n, heads, w)).astype(dtype) for n, w in shapes]
             targets = (rng.random(edges) ** 3 * 40).astype(int)
             graph = softly.Edges.from_pairs(rng.integers(0, 50, edges), targets, num_targets=40, num_sources=50)
-            problem = graphs._prepare(*arrays, graph, alpha, None, slope, None, None, 0.7)
+            problem = graphs._prepare(*arrays, graph, alpha, None, slope, None, None, 0.7, "zero")
             out, weights = graphs.by_kernel(problem)
             gradients = [np.empty_like(x) for x in (weights, *arrays)]
             core.graph_gradients(*graphs.kernel_arguments(problem), weights, out, *graph.by_source, *gradients)

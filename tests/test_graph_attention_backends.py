@@ -106,7 +106,7 @@ class TestTorch:
         right = softly.graph_attention(query.float(), key.float(), value.float(), edges)
         assert found.dtype == torch.bfloat16
         assert torch.equal(found, right.to(torch.bfloat16))
-        with pytest.raises(TypeError, match="key a tensor: pass arrays of one library"):
+        with pytest.raises(TypeError, match="key is a tensor beside an array of NumPy"):
             softly.graph_attention(query.float().numpy(), key, value, edges)
 
 

@@ -142,6 +142,12 @@ def test_torch_and_jax() -> None:
     for tensor in tensors:
         tensor.requires_grad_()
     assert torch.autograd.gradcheck(lambda *a: softly.kernel_regression(*a, 0.7), tensors)
+    learned = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ValueError, match="to learn it divide x and query by it and pass 1"):
+        softly.kernel_regression(*tensors, learned)
+    assert torch.autograd.gradcheck(
+        lambda h: softly.kernel_regression(tensors[0] / h, tensors[1], tensors[2] / h, 1.0), [learned]
+    )
     jax = pytest.importorskip("jax")
     with jax.enable_x64(True):
         arrays = [jax.numpy.asarray(a) for a in (x, y, query)]
@@ -152,6 +158,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a negative bandwidth": ({"bandwidth": -1.0}, ValueError, "bandwidth=-1.0 is no bandwidth: it must be above 0"),
     "no bandwidth": ({"bandwidth": 0.0}, ValueError, "bandwidth=0.0"),
     "a bandwidth of NaN": ({"bandwidth": NAN}, ValueError, "bandwidth=nan"),
+    "a word": ({"bandwidth": "wide"}, ValueError, "bandwidth=wide is no number: pass one above 0"),
     "none given": ({"bandwidth": None}, ValueError, "bandwidth=None is for the kernel 'exponential_dot'"),
     "three bandwidths": ({"bandwidth": np.ones(3)}, ValueError, r"bandwidth has shape \(3,\)"),
     "no data": ({"x": np.ones((0, 2)), "y": np.ones(0)}, ValueError, "x has no points"),

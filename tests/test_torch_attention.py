@@ -186,3 +186,27 @@ def test_self_attention_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"x has shape \(3, 5\): pass \(\.\.\., length, 8\)"):
         SelfAttention(8)(torch.zeros(3, 5))
     assert "heads=2, causal=True, alpha=1.5" in repr(SelfAttention(8, 2, causal=True, alpha=1.5))
+
+
+def test_a_query_without_keys_leaves_the_values_their_gradient_under_empty_nan() -> None:
+    """NaN is put in as a constant: it was multiplied with the values, whose gradients were all NaN."""
+    query, key, value = drawn((3, 4), (5, 4), (5, 2))
+    where = torch.tensor([[True], [False], [True]])
+    plain, filled = (softly.attention(query, key, value, where=where, empty=empty) for empty in ("zero", "nan"))
+    assert filled[1].isnan().all()
+    upstream = torch.randn_like(plain)
+    for found, expected in zip(
+        torch.autograd.grad(filled, (query, key, value), upstream),
+        torch.autograd.grad(plain, (query, key, value), upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_tensors_beside_an_array_of_numpy_are_refused() -> None:
+    """A dtype without `kind` was what one read of it."""
+    query, (key, value) = np.ones((2, 4)), (x.detach() for x in drawn((3, 4), (3, 1)))
+    with pytest.raises(TypeError, match="key is a tensor beside an array of NumPy: pass arrays of one library"):
+        softly.attention(query, key, value)
+    with pytest.raises(TypeError, match="y is a tensor beside an array of NumPy"):
+        softly.kernel_regression(query, value, query, 1.0)

@@ -70,10 +70,3 @@ def test_what_does_not_fit_is_named(graph: Any) -> None:
     edges = softly.Edges.from_pairs([0], [0], num_targets=1, num_sources=2)
     with pytest.raises(ValueError, match="loops need the same"):
         _ = edges.with_self_loops
-
-
-def test_torch_compile_runs_the_layer_as_it_is(graph: Any) -> None:
-    layer, x = GraphAttention(4, 3), torch.randn(NODES, 4)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU())
-    program = torch.compile(lambda x: layer(model(x), graph), backend="eager")
-    assert torch.equal(program(x), layer(model(x), graph))

@@ -89,6 +89,8 @@ def as_array(value: Any, name: str) -> tuple[ModuleType, Array]:
 def beside(xp: ModuleType, value: Any, name: str, scores: Array) -> Array:
     """Another argument as an array of the scores' namespace, on their device."""
     if xp is np:
+        if is_tensor(value):
+            raise TypeError(f"{name} is a tensor beside an array of NumPy: pass arrays of one library")
         return as_array(value, name)[1]
     if is_tensor(value):  # asarray would warn of one that records a gradient
         return value.to(scores.device)

@@ -114,18 +114,28 @@ class Edges:
 def as_edges(edges: Any, num_targets: int, num_sources: int) -> Edges:
     """Edges of so many nodes, from Edges or integers of shape (2, edges), [sources, targets]."""
     if isinstance(edges, Edges):
-        if (edges.num_targets, edges.num_sources) != (num_targets, num_sources):
-            raise InputError(
-                f"edges are those of {edges.num_targets} targets and {edges.num_sources} sources: "
-                f"query has {num_targets} rows, key {num_sources}"
-            )
+        check_counts(edges, num_targets, num_sources)
         return edges
     pairs = _integers(edges, "edges")
-    if pairs.ndim != 2 or pairs.shape[0] != 2:
-        raise InputError(
-            f"edges has shape {pairs.shape}: pass integers of shape (2, edges), sources and targets, or softly.Edges"
-        )
+    check_pairs(pairs.shape)
     return Edges.from_pairs(*pairs, num_targets=num_targets, num_sources=num_sources)
+
+
+def check_counts(edges: Edges, num_targets: int, num_sources: int) -> None:
+    """ValueError for the edges of another graph."""
+    if (edges.num_targets, edges.num_sources) != (num_targets, num_sources):
+        raise InputError(
+            f"edges are those of {edges.num_targets} targets and {edges.num_sources} sources: "
+            f"query has {num_targets} rows, key {num_sources}"
+        )
+
+
+def check_pairs(shape: tuple[int, ...]) -> None:
+    """ValueError unless it is that of sources and targets."""
+    if len(shape) != 2 or shape[0] != 2:
+        raise InputError(
+            f"edges has shape {shape}: pass integers of shape (2, edges), sources and targets, or softly.Edges"
+        )
 
 
 def _integers(values: Any, name: str) -> NDArray[Any]:

@@ -12,10 +12,12 @@ import numpy as np
 from softly import _kernels
 from softly._arrays import (
     Array,
+    Empty,
     as_array,
     as_mask,
     beside,
     check_alpha,
+    check_empty,
     check_temperature,
     device,
     float_dtypes,
@@ -24,7 +26,8 @@ from softly._arrays import (
     jax_of,
 )
 from softly._errors import InputError
-from softly._rows import give_back
+from softly._rows import give_back, raise_if_empty
+from softly._segments import as_segments
 from softly.edges import Edges, as_edges
 from softly.segments import segment_entmax
 
@@ -41,6 +44,7 @@ def graph_attention(
     where: Array | None = None,
     bias: Array | None = None,
     temperature: Any = 1.0,
+    empty: Empty = "zero",
 ) -> Array:
     """Each target's average of its sources' values: sum over its edges of p_e value[source_e], p = entmax(scores / T).
 
@@ -54,10 +58,12 @@ def graph_attention(
     - where: booleans (edges, *heads) or (edges,), in the edges' order; True = the edge counts.
     - bias: floats of the same shapes.
     - temperature: a number, or broadcasts against (targets, *heads).
+    - empty: what a target gives of whose edges none counts: "zero", "nan", "uniform" (over all its edges; 0 where it
+      has none) or "raise".
 
-    Returns (targets, *heads, depth) in the dtype of all three; half precisions are computed in float32. A target
-    without edges that count gets 0. An edge without a share contributes nothing, be its value NaN or inf. NumPy
-    arrays, tensors of torch (with derivatives) and arrays of JAX; edges are numbers, also inside a trace.
+    Returns (targets, *heads, depth) in the dtype of all three; half precisions are computed in float32. An edge without
+    a share contributes nothing, be its value NaN or inf. NumPy arrays, tensors of torch (with derivatives, also
+    compiled) and arrays of JAX; there edges are numbers, also inside a trace.
 
     Raises ValueError (shapes that do not fit, nodes that do not exist, and as `entmax`), TypeError. Source: Velickovic
     et al., Graph Attention Networks, 2018.
@@ -66,8 +72,8 @@ def graph_attention(
     array([[3.],
            [4.]])
     """
-    problem = _prepare(query, key, value, edges, alpha, scale, negative_slope, where, bias, temperature)
-    return problem.given_back(averages(problem)[0])
+    problem = _prepare(query, key, value, edges, alpha, scale, negative_slope, where, bias, temperature, empty)
+    return problem.given_back(filled(problem)[0])
 
 
 def graph_attention_weights(
@@ -81,6 +87,7 @@ def graph_attention_weights(
     where: Array | None = None,
     bias: Array | None = None,
     temperature: Any = 1.0,
+    empty: Empty = "zero",
 ) -> Array:
     """The weights by which `graph_attention` averages: (edges, *heads), in the edges' order; each target's sum to 1.
 
@@ -89,8 +96,8 @@ def graph_attention_weights(
     >>> graph_attention_weights([[1.0], [1.0]], [[0.0], [0.0]], [[0, 1, 1], [0, 0, 1]])
     array([0.5, 0.5, 1. ])
     """
-    problem = _prepare(query, key, None, edges, alpha, scale, negative_slope, where, bias, temperature)
-    weights = averages(problem)[1]
+    problem = _prepare(query, key, None, edges, alpha, scale, negative_slope, where, bias, temperature, empty)
+    weights = filled(problem)[1]
     inverse = problem.edges.inverse
     return problem.given_back(weights if inverse is None else problem.xp.take(weights, problem.whole(inverse), axis=0))
 
@@ -103,12 +110,13 @@ class Problem:
     query: Array  # (targets, heads, width)
     key: Array  # (sources, heads, width)
     value: Array  # (sources, heads, depth)
-    edges: Edges
+    edges: Any  # Edges, or TracedEdges of torch
     bias: Array | None  # (edges, heads)
     temperature: float | Array  # or (targets, heads)
     alpha: Any
     scale: float
     negative_slope: float | None
+    empty: Empty
     heads: tuple[int, ...]  # the caller's
     dtype: Any  # of the result
 
@@ -122,8 +130,27 @@ class Problem:
         return give_back(self.xp, self.xp.reshape(result, shape), self.dtype, None)
 
 
+def filled(problem: Problem) -> tuple[Array, Array]:
+    """The averages and weights, and what `empty` says of targets of whose edges none counts."""
+    out, weights = averages(problem)
+    if problem.empty == "zero":
+        return out, weights
+    xp, targets = problem.xp, problem.whole(problem.edges.targets)
+    nothing = _sums(problem, xp.astype(weights != 0, out.dtype), targets) == 0
+    if problem.empty == "raise":
+        raise_if_empty(xp, xp.any(nothing, axis=-1), "target")
+        return out, weights
+    if problem.empty == "nan":
+        instead = xp.full_like(out, math.nan), xp.full_like(weights, math.nan)
+    else:  # scores of no width are all 0
+        no_width = {"query": problem.query[..., :0], "key": problem.key[..., :0]}
+        instead = averages(replace(problem, **no_width, bias=None, alpha=1.0, temperature=1.0))
+    is_filled = xp.take(nothing, targets, axis=0)
+    return xp.where(xp.expand_dims(nothing, axis=-1), instead[0], out), xp.where(is_filled, instead[1], weights)
+
+
 def averages(problem: Problem) -> tuple[Array, Array]:
-    """The averages (targets, heads, depth), and the weights (edges, heads) by target."""
+    """The averages (targets, heads, depth), 0 where no edge counts, and the weights (edges, heads) by target."""
     if is_tensor(problem.query):
         from softly.torch import graphs
 
@@ -160,6 +187,10 @@ def by_expression(problem: Problem) -> tuple[Array, Array]:
     xp, edges = problem.xp, problem.edges
     sources, targets = problem.whole(edges.sources), problem.whole(edges.targets)
     query, key = xp.take(problem.query, targets, axis=0), xp.take(problem.key, sources, axis=0)
+    if problem.bias is not None:  # neither a score nor a gradient comes from what does not count
+        impossible = problem.bias == -math.inf
+        hidden = xp.expand_dims(impossible, axis=-1)
+        query, key = (xp.where(hidden, xp.zeros_like(x), x) for x in (query, key))
     if problem.negative_slope is None:
         terms = query * key
     else:
@@ -167,7 +198,6 @@ def by_expression(problem: Problem) -> tuple[Array, Array]:
         terms = xp.where(terms > 0, terms, terms * problem.negative_slope)
     scores = xp.sum(terms, axis=-1) * problem.scale
     if problem.bias is not None:
-        impossible = problem.bias == -math.inf
         scores = xp.where(impossible, problem.bias, scores + problem.bias)
     weights = segment_entmax(
         scores, alpha=problem.alpha, offsets=problem.whole(edges.offsets), temperature=problem.temperature
@@ -181,13 +211,13 @@ def by_expression(problem: Problem) -> tuple[Array, Array]:
 def _sums(problem: Problem, parts: Array, targets: Array) -> Array:
     """The sum of each target's parts."""
     shape = problem.query.shape[0], *parts.shape[1:]
-    zeros = problem.xp.zeros(shape, dtype=parts.dtype, device=device(parts))
     if is_tensor(parts):
-        return zeros.index_add(0, targets, parts)
+        return parts.new_zeros(shape).index_add(0, targets, parts)
     if jax_of(parts) is not None:
-        return zeros.at[targets].add(parts)
-    np.add.at(zeros, targets, parts)
-    return zeros
+        return problem.xp.zeros(shape, dtype=parts.dtype).at[targets].add(parts)
+    offsets = problem.whole(problem.edges.offsets)
+    segments = as_segments(parts, offsets, None, None, 1.0, None, "zero", None, reduces=True)
+    return segments.restore(segments.sum(segments.scores))
 
 
 def _prepare(
@@ -201,8 +231,10 @@ def _prepare(
     where: Any,
     bias: Any,
     temperature: Any,
+    empty: Empty,
 ) -> Problem:
     """Everything checked; without a value its depth is 0."""
+    check_empty(empty)
     xp, query = _first(query, key, value, bias, temperature)
     given = {"query": query, "key": key} | ({} if value is None else {"value": value})
     arrays = {name: beside(xp, x, name, query) for name, x in given.items()}
@@ -215,7 +247,7 @@ def _prepare(
         for name, x in arrays.items()
     }
     query, key = flat["query"], flat["key"]
-    checked = as_edges(edges, int(query.shape[0]), int(key.shape[0]))
+    checked = _edges_of(edges, query, key)
     alpha = check_alpha(alpha, query)
     of_targets = check_temperature(temperature, xp, query, (query.shape[0], *heads), "target")
     if not isinstance(of_targets, float):
@@ -223,7 +255,7 @@ def _prepare(
     problem = Problem(
         xp, query, key, flat.get("value", key[..., :0]), checked, None, of_targets, alpha,
         width**-0.5 if scale is None and width else float(1.0 if scale is None else scale),
-        None if negative_slope is None else float(negative_slope), heads, dtype,
+        None if negative_slope is None else float(negative_slope), empty, heads, dtype,
     )  # fmt: skip
     return replace(problem, bias=_bias(problem, where, bias))
 
@@ -232,11 +264,15 @@ def _first(query: Any, key: Any, value: Any, *others: Any) -> tuple[ModuleType, 
     """The namespace that all are computed in, and the query in it."""
     if (jax := jax_of(query, key, value, *others)) is not None:
         query = jax.asarray(query)
-    xp, query = as_array(query, "query")
-    for name, x in (("key", key), ("value", value)):
-        if is_tensor(x) and not is_tensor(query):
-            raise TypeError(f"query is of {type(query).__name__}, {name} a tensor: pass arrays of one library")
-    return xp, query
+    return as_array(query, "query")
+
+
+def _edges_of(edges: Any, query: Array, key: Array) -> Any:
+    if is_tensor(query):
+        from softly.torch import graphs
+
+        return graphs.edges_of(edges, query, key)
+    return as_edges(edges, query.shape[0], key.shape[0])
 
 
 def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
@@ -255,19 +291,20 @@ def _bias(problem: Problem, where: Any, bias: Any) -> Array | None:
     if where is None and bias is None:
         return None
     xp, query, heads = problem.xp, problem.query, problem.heads
-    like = xp.zeros((len(problem.edges), *heads), dtype=query.dtype, device=device(query))
+    edges = problem.edges.sources.shape[0]
+    like = xp.zeros((edges, *heads), dtype=query.dtype, device=device(query))
     if bias is not None:
         array = beside(xp, bias, "bias", query)
         float_dtypes(xp, array.dtype, name="bias")
-        like = in_shape_of(like, xp, xp.astype(_of_edges(array, heads), query.dtype, copy=False), "bias")
+        like = in_shape_of(like, xp, xp.astype(_of_edges(xp, array, heads), query.dtype, copy=False), "bias")
     if where is not None:
-        mask = as_mask(xp, _of_edges(beside(xp, where, "where", query), heads), like)
+        mask = as_mask(xp, _of_edges(xp, beside(xp, where, "where", query), heads), like)
         like = xp.where(mask, like, xp.full_like(like, -math.inf))
-    flat = xp.reshape(like, (len(problem.edges), math.prod(heads)))
+    flat = xp.reshape(like, (edges, math.prod(heads)))
     order = problem.edges.order
     return flat if order is None else xp.take(flat, problem.whole(order), axis=0)
 
 
-def _of_edges(x: Array, heads: tuple[int, ...]) -> Array:
+def _of_edges(xp: ModuleType, x: Array, heads: tuple[int, ...]) -> Array:
     """One a edge as one a edge and head."""
-    return x.reshape(x.shape[0], *(1 for _ in heads)) if x.ndim == 1 else x
+    return xp.reshape(x, (x.shape[0], *(1 for _ in heads))) if x.ndim == 1 else x

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softly import _kernels
-from softly._arrays import Array, Empty, as_array, beside, check_empty, float_dtypes, is_tensor, jax_of
+from softly._arrays import Array, Empty, as_array, beside, check_empty, device, float_dtypes, is_tensor, jax_of, quiet
 from softly._errors import InputError
 from softly._rows import give_back
 from softly.dot_product_attention import attention
@@ -47,7 +47,7 @@ def kernel_regression(
       (bandwidth None: its scale 1/sqrt(d)); or a function of (queries / h, x / h), arrays (m, d) and (n, d), that
       returns log K, (m, n), -inf where a point has no share.
     - where: booleans (points,); True = the point counts.
-    - empty: as `softmax`, for queries that no point counts for.
+    - empty: what a query gives that no point counts for: "zero", "nan", "uniform" (the mean of all y) or "raise".
     - progress: called as progress(queries done, queries) while it runs.
 
     Returns (queries, *outputs) in the dtype of all three; half precisions are computed in float32. NumPy arrays and
@@ -62,18 +62,19 @@ def kernel_regression(
     array([1.213, 4.   ])
     """
     check_empty(empty)
-    if kernel == "exponential_dot" and bandwidth is None:
-        problem = prepare(x, y, query, 1.0, where)
-        return problem.given_back(_by_attention(problem, None, empty, progress))
-    problem = prepare(x, y, query, bandwidth, where)
+    if not callable(kernel) and kernel not in ("gaussian", "exponential_dot"):
+        raise InputError(f"kernel={kernel!r} is unknown: pass 'gaussian', 'exponential_dot' or a function")
+    scale = None if bandwidth is None else 1.0
+    h = 1.0 if bandwidth is None and kernel == "exponential_dot" else bandwidth
+    problem = prepare(x, y, query, h, where)
+    if not problem.x.shape[0]:
+        return problem.given_back(_of_nothing(problem, prepare(x, y, query, h, None), empty))
     if kernel == "exponential_dot":
-        return problem.given_back(_by_attention(problem, 1.0, empty, progress))
+        return problem.given_back(_by_attention(problem, scale, empty, progress))
     if callable(kernel):
         return problem.given_back(_by_scores(problem, kernel, empty, progress))
-    if kernel != "gaussian":
-        raise InputError(f"kernel={kernel!r} is unknown: pass 'gaussian', 'exponential_dot' or a function")
     lent = _lent(problem)
-    if lent is None or not lent.x.shape[0]:
+    if lent is None:
         return problem.given_back(_by_scores(problem, _log_gaussian, empty, progress))
     found = gaussian_averages(lent, progress=progress).mean
     return problem.given_back(found if problem.xp is np else problem.xp.asarray(found))
@@ -194,19 +195,44 @@ def _squared_distances(query: Any, x: Any, rate: Any) -> Any:
 
 
 def _log_gaussian(query: Array, x: Array) -> Array:
+    """-(|q - x|^2 - |q - c|^2) / 2 for the point c nearest to each query: far away the squares alone would not differ.
+
+    Written <c - x, (q - x) + (q - c)>. Points that are infinitely far have no share.
+    """
+    (xp, query), features = as_array(query, "query"), range(x.shape[1])
+    if not features:
+        return xp.zeros((query.shape[0], x.shape[0]), dtype=x.dtype, device=device(x))
+    apart = [query[:, None, f] - x[None, :, f] for f in features]
+    lengths = [xp.where(xp.isfinite(d), xp.abs(d), xp.zeros_like(d)) for d in apart]
+    largest = xp.max(xp.stack([xp.max(n, axis=1) for n in lengths]), axis=0)[:, None]
+    largest = xp.where(largest > 0, largest, xp.ones_like(largest))  # squares of ratios do not overflow
+    near = xp.argmin(sum((d / largest) ** 2 for d in apart), axis=1)
+    nearest = xp.take(x, near, axis=0)
     total: Array = 0.0
-    for feature in range(x.shape[1]):
-        d = query[:, None, feature] - x[None, :, feature]
-        total = total + d * d
-    return -0.5 * total if x.shape[1] else 0.0 * query.sum() * x.sum()
+    for f, d in zip(features, apart, strict=True):
+        c = nearest[:, None, f]
+        total = total - (c - x[None, :, f]) * (0.5 * d + 0.5 * (query[:, None, f] - c))
+    return total
+
+
+def _of_nothing(problem: Problem, everything: Problem, empty: Empty) -> Array:
+    """What `empty` says, where no point counts: all queries alike."""
+    xp, y, queries = problem.xp, everything.y, problem.query.shape[0]
+    if empty == "raise" and queries:
+        raise InputError('no point counts (where) and empty="raise": choose empty="zero", "nan" or "uniform"')
+    one = xp.mean(y, axis=0) if empty == "uniform" else xp.zeros_like(y[0, ...])
+    if empty == "nan":
+        one = one + math.nan
+    return xp.broadcast_to(one, (queries, y.shape[1])) + 0.0  # memory of its own
 
 
 def _by_attention(problem: Problem, scale: float | None, empty: Empty, progress: Progress | None) -> Array:
     """exponential_dot: attention with the data for keys."""
-    query = problem.query if scale is None else problem.query / _in_their_place(problem, problem.bandwidth**2)
+    with quiet(problem.query):
+        query = problem.query if scale is None else problem.query / _in_their_place(problem, problem.bandwidth**2)
     found = []
     for begin, end in problem.blocks(_PAIRS_AT_A_TIME["core"], progress):
-        found.append(attention(query[begin:end], problem.x, problem.y, scale=scale, empty=empty))
+        found.append(attention(query[begin:end, ...], problem.x, problem.y, scale=scale, empty=empty))
     return _joined(problem, found)
 
 
@@ -215,9 +241,12 @@ def _by_scores(
 ) -> Array:
     """Any kernel on any library, a block of scores at a time."""
     xp, bandwidth, found = problem.xp, _in_their_place(problem, problem.bandwidth), []
-    x, points = problem.x / bandwidth, problem.x.shape[0]
+    points = problem.x.shape[0]
+    with quiet(problem.query):
+        x = problem.x / bandwidth
     for begin, end in problem.blocks(_PAIRS_AT_A_TIME["scores"], progress):
-        scores = kernel(problem.query[begin:end] / bandwidth, x)
+        with quiet(problem.query):
+            scores = kernel(problem.query[begin:end, ...] / bandwidth, x)
         if tuple(getattr(scores, "shape", ())) != (end - begin, points):
             raise InputError(
                 f"kernel returned shape {tuple(getattr(scores, 'shape', ()))} for {end - begin} queries and {points} "
@@ -230,12 +259,12 @@ def _by_scores(
 
 def _joined(problem: Problem, parts: list[Array]) -> Array:
     if not parts:
-        return problem.y[:0]
+        return problem.y[:0, ...]
     return parts[0] if len(parts) == 1 else problem.xp.concat(parts, axis=0)
 
 
 def _in_their_place(problem: Problem, numbers: Any) -> Array:
-    return beside(problem.xp, numbers.astype(str(problem.x.dtype).removeprefix("torch.")), "bandwidth", problem.x)
+    return problem.xp.astype(beside(problem.xp, numbers, "bandwidth", problem.x), problem.x.dtype, copy=False)
 
 
 def _lent(problem: Problem) -> Problem | None:
@@ -271,6 +300,8 @@ def prepare(x: Any, y: Any, query: Any, bandwidth: Any, where: Any) -> Problem:
         raise InputError(f"y has shape {tuple(y.shape)}: pass one for each of the {x.shape[0]} points of x")
     outputs = tuple(y.shape[1:])
     y = xp.reshape(y, (y.shape[0], math.prod(outputs)))
+    if not x.shape[0]:
+        raise InputError("x has no points: there is nothing to average")
     if where is not None:
         mask = beside(xp, where, "where", x)
         if "bool" not in str(mask.dtype) or tuple(mask.shape) != (x.shape[0],):
@@ -278,8 +309,6 @@ def prepare(x: Any, y: Any, query: Any, bandwidth: Any, where: Any) -> Problem:
                 f"where has dtype {mask.dtype} and shape {tuple(mask.shape)}: pass a boolean for each point"
             )
         x, y = x[mask], y[mask]
-    elif not x.shape[0]:
-        raise InputError("x has no points: there is nothing to average")
     return Problem(xp, x, y, query, check_bandwidth(bandwidth, x.shape[1]), outputs, dtype)
 
 
@@ -287,7 +316,13 @@ def check_bandwidth(bandwidth: Any, width: int) -> NDArray[np.float64]:
     """One a feature; ValueError unless all are above 0 and finite."""
     if bandwidth is None:
         raise InputError("bandwidth=None is for the kernel 'exponential_dot' alone: pass a number above 0")
-    h = np.asarray(bandwidth, np.float64)
+    try:
+        h = np.asarray(bandwidth, np.float64)
+    except (ValueError, RuntimeError, TypeError) as error:  # words, a recorded gradient, a trace
+        raise InputError(
+            f"bandwidth={bandwidth} is no number: pass one above 0, or one a feature; to learn it divide x and query "
+            "by it and pass 1"
+        ) from error
     if h.ndim and h.shape != (width,):
         raise InputError(f"bandwidth has shape {h.shape}: pass a number, or one for each of {width} features")
     if not (np.isfinite(h) & (h > 0)).all():

@@ -118,7 +118,7 @@ def _report(status: Literal["causal", "leaks", "random"], cuts: int, ahead: NDAr
         shown = ", ".join(map(str, leaking[:5])) + (", ..." if len(leaking) > 5 else "")
         advice = (
             f"Positions {shown} read ahead, others do not: rows in which nothing is possible, under a finite mask? "
-            "Use a boolean mask (where), for which they give zeros."
+            "Use a boolean mask (where), for which they give zeros. Or something is normalised over time."
         )
     else:
         advice = (

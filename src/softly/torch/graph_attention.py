@@ -11,6 +11,8 @@ from softly._arrays import check_alpha
 from softly._errors import InputError
 from softly.edges import Edges, as_edges
 from softly.graphs import graph_attention, graph_attention_weights
+from softly.torch.operators import is_traced
+from softly.torch.traced_edges import with_self_loops
 
 
 class GraphAttention(nn.Module):
@@ -26,8 +28,8 @@ class GraphAttention(nn.Module):
     - negative_slope: of leaky_relu. bias: whether there is one. dtype: of the parameters.
 
     forward takes x (nodes, in_features) and edges, integers (2, edges) or `softly.Edges`, which are checked, sorted and
-    given loops once. torch.compile runs the layer as it is between its graphs; fullgraph=True refuses it. Raises
-    ValueError, TypeError. Source: Velickovic et al., Graph Attention Networks, 2018.
+    given loops once. torch.compile and torch.export hold it as a few nodes and check edges when the program runs.
+    Raises ValueError, TypeError. Source: Velickovic et al., Graph Attention Networks, 2018.
 
     >>> import torch
     >>> layer = GraphAttention(4, 3, heads=2)
@@ -67,7 +69,6 @@ class GraphAttention(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    @torch.compiler.disable
     def forward(self, x: Tensor, edges: Edges | Tensor) -> Tensor:
         """(nodes, heads * out_features), or (nodes, out_features) without concat."""
         query, key, value, options = self._scored(x, edges)
@@ -75,19 +76,26 @@ class GraphAttention(nn.Module):
         result = averages.flatten(1) if self.concat else averages.mean(1)
         return result if self.bias is None else result + self.bias
 
+    @torch.compiler.disable
     def weights(self, x: Tensor, edges: Edges | Tensor) -> tuple[Edges, Tensor]:
-        """The edges by target, with loops if the layer makes them, and their weights (edges, heads)."""
+        """The edges by target, with loops if the layer makes them, and their weights (edges, heads); never compiled."""
         query, key, _, options = self._scored(x, edges)
         graph: Edges = options["edges"]
         found: Tensor = graph_attention_weights(query, key, **options)
         return graph, found if graph.order is None else found[torch.from_numpy(graph.order)]
 
     def _scored(self, x: Tensor, edges: Edges | Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
-        graph = as_edges(edges, x.shape[0], x.shape[0])
-        graph = graph.with_self_loops if self.self_loops else graph
+        options: dict[str, Any] = {"alpha": self.alpha, "negative_slope": self.negative_slope}
+        if not is_traced(x):
+            graph = as_edges(edges, x.shape[0], x.shape[0])
+            options["edges"] = graph.with_self_loops if self.self_loops else graph
+        elif self.self_loops:
+            options["edges"], options["where"] = with_self_loops(edges, x.shape[0])
+        else:
+            options["edges"] = edges
         value = self.linear(x).unflatten(-1, (self.heads, self.out_features))
         query, key = ((value * a).sum(-1, keepdim=True) for a in (self.target, self.source))
-        return query, key, value, {"edges": graph, "alpha": self.alpha, "negative_slope": self.negative_slope}
+        return query, key, value, options
 
     def extra_repr(self) -> str:
         """The options."""

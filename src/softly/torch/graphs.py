@@ -1,7 +1,9 @@
 """Attention over a graph with gradients: the compiled core on lent memory, forward and backward.
 
-What the core does not do (other devices, transforms, forward mode, derivatives in the temperature or alpha, second
-derivatives, the weights' own) is the expression of softly.graphs in differentiable operations.
+Eagerly it is an `autograd.Function`; inside torch.compile and torch.export the operator `softly::graph_averages`, whose
+gradient is `softly::graph_gradients`. What the core does not do (other devices, transforms, forward mode, derivatives
+in the temperature or alpha, second derivatives, the weights' own) is the expression of softly.graphs in differentiable
+operations.
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ import torch
 from torch import Tensor
 
 from softly import _kernels
+from softly.edges import Edges, as_edges
 from softly.graphs import Problem, by_expression, by_kernel, kernel_arguments
-from softly.torch.operators import are_numbers, in_transform, is_traced
+from softly.torch.operators import are_numbers, in_transform, is_traced, tensor_or_float
+from softly.torch.traced_edges import TracedEdges, traced_edges
 
 _VARIABLES = ("query", "key", "value", "bias")
 
 
 def averages(problem: Problem) -> tuple[Tensor, Tensor]:
     """The averages (targets, heads, depth), and the weights (edges, heads) by target."""
-    variables = [getattr(problem, name) for name in _VARIABLES]
+    variables = [problem.query, problem.key, problem.value, problem.bias]
     if not _fits(problem, variables):
         return by_expression(problem)
+    if isinstance(problem.edges, TracedEdges):
+        return _by_operator(problem) if problem.value.shape[-1] else by_expression(problem)
     if are_numbers(*variables):
         out, weights = by_kernel(_lent(problem))
         return torch.from_numpy(out), torch.from_numpy(weights)
@@ -32,6 +38,12 @@ def averages(problem: Problem) -> tuple[Tensor, Tensor]:
         return by_expression(problem)
     result: tuple[Tensor, Tensor] = _Averages.apply(*variables, problem)
     return result
+
+
+def edges_of(edges: Any, query: Tensor, key: Tensor) -> Edges | TracedEdges:
+    """The edges, checked now or, where numbers cannot be looked at, when the program runs."""
+    check = traced_edges if is_traced(query) else as_edges
+    return check(edges, query.shape[0], key.shape[0])
 
 
 class _Averages(torch.autograd.Function):
@@ -94,11 +106,109 @@ def _fits(problem: Problem, variables: list[Tensor | None]) -> bool:
     tensors = [x for x in (*variables, temperature) if isinstance(x, Tensor)]
     return (
         _kernels.core is not None
-        and not in_transform()
-        and not any(is_traced(x) for x in tensors)
-        and not torch._C._len_torch_dispatch_stack()
+        and (isinstance(problem.edges, TracedEdges) or not (in_transform() or torch._C._len_torch_dispatch_stack()))
         and torch.autograd.forward_ad._current_level < 0
         and all(x.is_cpu for x in tensors)
         and not isinstance(problem.alpha, Tensor)
         and not (isinstance(temperature, Tensor) and temperature.requires_grad)
     )
+
+
+def _by_operator(problem: Problem) -> tuple[Tensor, Tensor]:
+    """The same as one node of a traced program."""
+    temperature, fixed = tensor_or_float(problem.temperature)
+    found: tuple[Tensor, Tensor] = _operator(
+        problem.query, problem.key, problem.value, problem.bias, temperature, problem.edges.offsets,
+        problem.edges.sources, fixed, problem.alpha, problem.scale, problem.negative_slope,
+    )  # fmt: skip
+    return found
+
+
+@torch.library.custom_op("softly::graph_averages", mutates_args=())
+def _operator(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    temperature: Tensor | None,
+    offsets: Tensor,
+    sources: Tensor,
+    fixed_temperature: float,
+    alpha: float,
+    scale: float,
+    negative_slope: float | None,
+) -> tuple[Tensor, Tensor]:
+    out, weights = by_kernel(_lent(_problem(
+        query, key, value, bias, temperature, offsets, sources, fixed_temperature, alpha, scale, negative_slope
+    )))  # fmt: skip
+    return torch.from_numpy(out), torch.from_numpy(weights)
+
+
+@_operator.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, bias: Any, temperature: Any, offsets: Any, sources: Tensor,
+      *_: Any) -> tuple[Tensor, Tensor]:  # fmt: skip
+    heads = query.shape[1]
+    return value.new_empty((query.shape[0], heads, value.shape[2])), query.new_empty((sources.shape[0], heads))
+
+
+@torch.library.custom_op("softly::graph_gradients", mutates_args=())
+def _gradients(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    temperature: Tensor | None,
+    offsets: Tensor,
+    sources: Tensor,
+    fixed_temperature: float,
+    alpha: float,
+    scale: float,
+    negative_slope: float | None,
+    weights: Tensor,
+    cotangent: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    problem = _problem(
+        query, key, value, None, temperature, offsets, sources, fixed_temperature, alpha, scale, negative_slope
+    )
+    in_query, in_key, in_value, in_bias = _by_kernel(_lent(problem), weights.contiguous().numpy(), cotangent)
+    return in_query, in_key, in_value, in_bias
+
+
+@_gradients.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    weights = rest[-2]
+    return *(x.new_empty(x.shape) for x in (query, key, value)), weights.new_empty(weights.shape)
+
+
+def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, _, *ctx.rest = inputs
+    ctx.has_bias = inputs[3] is not None
+    ctx.save_for_backward(query, key, value, output[1], *ctx.rest[:3])
+    ctx.rest = ctx.rest[3:]
+
+
+def _backward(ctx: Any, cotangent: Tensor, *_: Any) -> tuple[Any, ...]:
+    query, key, value, weights, *of_targets = ctx.saved_tensors
+    found = _gradients(query, key, value, *of_targets, *ctx.rest, weights, cotangent)
+    *gradients, in_bias = (g if need else None for g, need in zip(found, ctx.needs_input_grad[:4], strict=True))
+    return *gradients, in_bias, *(None,) * 7
+
+
+_operator.register_autograd(_backward, setup_context=_set_up)
+
+
+def _problem(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    temperature: Tensor | None,
+    offsets: Tensor,
+    sources: Tensor,
+    fixed_temperature: float,
+    *options: Any,
+) -> Problem:
+    """A problem of an operator's arguments."""
+    alpha, scale, negative_slope = options
+    edges = Edges(offsets.numpy(), sources.numpy(), key.shape[0])
+    heat = fixed_temperature if temperature is None else temperature
+    return Problem(torch, query, key, value, edges, bias, heat, alpha, scale, negative_slope, "zero", (), query.dtype)
