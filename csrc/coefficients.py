@@ -52,16 +52,17 @@ show("atanh double", log_quotient, [mpf(0), atanh_end], 9, hexadecimal, float, l
 
 
 def exp_by_steps():
-    """Eighth powers of 2 as floats t, the logarithms d of what their rounding leaves out, and ln 2 / 8 in two parts."""
+    """Eighth powers of 2 times the leader as floats, how near they are, and ln 2 / 8 in two parts."""
     import numpy
 
-    powers = [as_float(mpf(2) ** (mpf(j) / 8)) for j in range(8)]
-    bits = [(int(numpy.float32(t).view(numpy.uint32)) + (96 << 23) - (j << 20)) % 2**32 for j, t in enumerate(powers)]
-    rests = [as_float(log(mpf(2) ** (mpf(j) / 8) / mpf(t))) for j, t in enumerate(powers)]
-    step = log(2) / 8
-    print("// bits of t 2^96, less j << 20; log of what its rounding leaves out")
+    leader = mpf(float.fromhex("0x1.16747cp+0"))
+    exact = [leader * mpf(2) ** (mpf(j) / 8) for j in range(8)]
+    powers = [as_float(t) for t in exact]
+    bits = [(int(numpy.float32(t).view(numpy.uint32)) + (48 << 23) - (j << 20)) % 2**32 for j, t in enumerate(powers)]
+    furthest = max(abs(mpf(t) / e - 1) for t, e in zip(powers, exact, strict=True))
+    print(f"// bits of the powers times 2^48, less j << 20; within 2^{float(log(furthest, 2)):.1f}")
     print("{" + ", ".join(hex(b) for b in bits) + "}")
-    print("{" + ", ".join(r.hex() + "f" for r in rests) + "}")
+    step = log(2) / 8
     for digits in (24, 11):
         high = as_float(numpy.ldexp(float(round(step * mpf(2) ** (digits + 3))), -(digits + 3)))
         print(

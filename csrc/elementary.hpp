@@ -47,8 +47,8 @@ struct Exp;
 template <>
 struct Exp<float> {
     static constexpr float underflow = -118.0f;  // 2^17 of what is left out do not round to a subnormal
-    static constexpr float round_magic = 0x1.8p23f, scale = 0x1p96f, unscale = 0x1p-96f;
-    static constexpr int bias = 127 + 96, mantissa_bits = 23;
+    static constexpr float round_magic = 0x1.8p23f, scale = 0x1p48f, unscale = 0x1p-48f;
+    static constexpr int bias = 127 + 48, mantissa_bits = 23;
     // ln 2 in two parts; the first has 9 bits, so that a count of 8 bits times it is exact without fma.
     static constexpr float ln2_hi = 0x1.63p-1f, ln2_lo = -0x1.bd0106p-13f;
     static constexpr float q[] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.55551ap-5f, 0x1.120b6ep-7f, 0x1.6d110ap-10f};
@@ -75,7 +75,7 @@ INLINE Vector<T> exp_quotient(Vector<T> r) {
     return q;
 }
 
-// exp(hi + lo) times 2^96 (float) or 2^128 (double), as the sum of two, for hi <= 0 and |lo| small; exactly 0 below
+// exp(hi + lo) times 2^48 (float) or 2^128 (double), as the sum of two, for hi <= 0 and |lo| small; exactly 0 below
 // the underflow bound and for -inf; NaN stays NaN. The scale keeps what will be subnormal whole until sums are done.
 // hi = k ln 2 + r + r_lo with |r| <= ln 2 / 2, exp(r) = 1 + r + r^2 q(r). Error: hi 0.51 ULP, hi + lo 0.1 ULP.
 // Not refined, r_lo is left out (lo must be 0): hi within 1 ULP, with a fifth fewer instructions.

@@ -30,7 +30,7 @@ struct Exponential<double> {
     INLINE Doubles beside(Doubles part) const { return (hi - part) + lo; }
 };
 
-// 2^(k / steps) and exp(r) = 1 + r + r^2 q(r). At `deepest` below the maximum the bits of the power are those of 0.
+// 2^(k / steps) and exp(r) = 1 + r + r^2 q(r). At `deepest` below the maximum the power is 0, and not subnormal.
 // Coefficients: csrc/coefficients.py.
 template <class T>
 struct NearExp;
@@ -40,19 +40,19 @@ struct NearExp;
 template <>
 struct NearExp<float> {
     static constexpr int steps = 8;
-    static constexpr double deepest = 154.57182226866379;  // 223 ln 2: the power has the exponent -127 - 96
+    static constexpr double deepest = 121.99390377854497;  // 176 ln 2: its power has an exponent of -1 beside the bias
     static constexpr double leader = 0x1.16747cp+0;
     static constexpr float magic = 0x1.8p23f;
     static constexpr float step_hi = has_fma ? 0x1.62e43p-4f : 0x1.63p-4f;  // without fma its products must be exact
     static constexpr float step_lo = has_fma ? -0x1.05c61p-32f : -0x1.bd0106p-16f;
     static constexpr float q[] = {0x1p-1f, 0x1.555b7cp-3f, 0x1.55597p-5f};
-    static constexpr unsigned powers[] = {0x6f8b3a3e, 0x6f87d424, 0x6f859202, 0x6f848e45,
-                                          0x6f84e5be, 0x6f86b7da, 0x6f8a26de, 0x6f8f5829};  // of j, less j << 20
+    static constexpr unsigned powers[] = {0x578b3a3e, 0x5787d424, 0x57859202, 0x57848e45,
+                                          0x5784e5be, 0x5786b7da, 0x578a26de, 0x578f5829};  // of j, less j << 20
 
     static INLINE Exponential<float> exponential(FloatBits count, Floats k, const Pair<float>& coarse) {
         const Floats r = fused(k, broadcast(-step_lo), coarse.hi + coarse.lo);
         const Floats y = fused(r * r, fused(fused(broadcast(q[2]), r, broadcast(q[1])), r, broadcast(q[0])), r);
-        const Floats power = (Floats)(looked_up(powers, count) + (count << 20));
+        const Floats power = (Floats)not_negative(looked_up(powers, count) + (count << 20));
         return {fused(power, y, power), power, y};
     }
 };

@@ -41,6 +41,8 @@ INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm512_cvtps_pd(_m
 INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
     return (FloatBits)_mm512_permutexvar_epi32((__m512i)at, _mm512_broadcast_i32x8(_mm256_loadu_si256((const __m256i*)table)));
 }
+// 0 where the sign bit is set.
+INLINE FloatBits not_negative(FloatBits v) { return (FloatBits)_mm512_max_epi32((__m512i)v, _mm512_setzero_si512()); }
 INLINE Floats float16_to_floats(const void* p) {
     return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }
