@@ -3,16 +3,21 @@
 // x = 0, e / (1 + e). At T = 0 and inf, and where the score is infinite, the slope is 0.
 // Error: half an ULP of floats, 4 ULP of doubles, where e is above exp(-780): below it counts as 0.
 
-// z / T, of floats in one double.
-INLINE Pair<double> quotient_in_double(const double*, Doubles z, double temperature) { return divide(z, temperature); }
-INLINE Pair<double> quotient_in_double(const float*, Doubles z, double temperature) {
-    return with_limits(z, z * (1 / temperature), Doubles{});
+// Of floats: no scale is needed, and no correction.
+template <bool of_logarithm>
+INLINE Doubles slope_times(float, Doubles z, Doubles v, double temperature) {
+    const Doubles x = with_limits(z, z * (1 / temperature), Doubles{}).hi;
+    const auto positive = x > 0.0;
+    const Doubles e = scaled_exp<false>(positive ? -x : x).hi * Exp<double>::unscale, under = e + 1.0;
+    if constexpr (!of_logarithm) return e * v / (under * under * temperature);
+    const Doubles over = positive ? e : z == -__builtin_inf() ? Doubles{} : broadcast(1.0);
+    return over * v / (under * temperature);
 }
 
-template <class T, bool of_logarithm>
-INLINE Doubles slope_times(Doubles z, Doubles v, double temperature) {
+template <bool of_logarithm>
+INLINE Doubles slope_times(double, Doubles z, Doubles v, double temperature) {
     constexpr double scale = Exp<double>::scale, unscale = Exp<double>::unscale;
-    const Pair<double> x = quotient_in_double((const T*)nullptr, z, temperature);
+    const Pair<double> x = divide(z, temperature);
     const Complement<double> e(x);
     Doubles over = e.scaled.hi, over_lo = e.scaled.lo;
     Doubles under = e.near + 1.0, under_lo = ((1.0 - under) + e.near) + e.near_lo;
@@ -51,7 +56,7 @@ void sigmoid_gradient_rows(const Rows& r, long begin, long end, double*) {
             const Vector<T> z = load_or_zero(scores + i, count), v = load_or_zero(vector + i, count);
             Doubles wide[halves<T>];
             for (int half = 0; half < halves<T>; ++half)
-                wide[half] = slope_times<T, of_logarithm>(widened(z, half), widened(v, half), temperature);
+                wide[half] = slope_times<of_logarithm>(T(), widened(z, half), widened(v, half), temperature);
             Vector<T> g;
             narrowed(wide, &g);
             store_counted(out + i, count, g);

@@ -46,28 +46,27 @@ class _Plain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, operation: str, temperature: float, alpha: float) -> Tensor:
         """The value, and what the gradient needs."""
-        result, ctx.constant = _value(operation, scores, temperature, alpha, _NO_SHARE.get(operation))
+        result, constant = _value(operation, scores, temperature, alpha, _NO_SHARE.get(operation))
         kept = None if operation in _kernels.ELEMENTWISE else result
-        ctx.save_for_backward(kept, scores if ctx.constant or operation in KEEP_SCORES else None)
-        ctx.call = operation, temperature, alpha
+        ctx.save_for_backward(kept, scores if constant or operation in KEEP_SCORES else None)
+        ctx.call = operation, temperature, alpha, constant
         return result
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
         """The gradient in the scores."""
-        operation, temperature, alpha = ctx.call
+        operation, temperature, alpha, constant = ctx.call
         result, scores = ctx.saved_tensors
-        v = cotangent.contiguous()
-        source = scores if result is None else result
-        by_address = not (ctx.constant or torch.is_grad_enabled() or in_transform()) and memory.is_open()
-        read = (source, v, scores) if operation == "logsumexp" else (source, v)
-        if by_address and source.dtype is v.dtype and all(map(_is_plain, read)):
-            if operation == "logsumexp":
-                return _of_logsumexp(scores, result, temperature, v), None, None, None
-            return _by_product(operation, source, temperature, alpha, v), None, None, None
-        constant = constant_groups(operation, scores, result, None) if ctx.constant else None
+        source, v = scores if result is None else result, cotangent.contiguous()
+        if not (constant or torch.is_grad_enabled() or in_transform()) and memory.is_open():
+            read = (source, v, scores) if operation == "logsumexp" else (source, v)
+            if source.dtype is v.dtype and all(map(_is_plain, read)):
+                if operation == "logsumexp":
+                    return _of_logsumexp(scores, result, temperature, v), None, None, None
+                return _by_product(operation, source, temperature, alpha, v), None, None, None
+        groups = constant_groups(operation, scores, result, None) if constant else None
         kept = scores if operation in KEEP_SCORES else None
-        at = Derivative(operation, kept, source, temperature, alpha, None, constant, general)
+        at = Derivative(operation, kept, source, temperature, alpha, None, groups, general)
         return at.transposed(v), None, None, None
 
 
@@ -76,11 +75,10 @@ def _is_plain(x: Tensor) -> bool:
     return (
         type(x) is Tensor
         and x.is_cpu
-        and x.layout is torch.strided
+        and torch._C._has_storage(x)  # a batch of gradients has none, nor what is sparse
         and x.is_contiguous()
         and not x.is_neg()
         and x.numel() > 0
-        and torch._C._has_storage(x)  # a batch of gradients has none
         and x.data_ptr() % x.itemsize == 0
     )
 
