@@ -56,10 +56,11 @@ struct Rows {  // contiguous scores, and one temperature for all (stride 0) or o
     }
 };
 
-// Columns that are transposed together: some 64k entries.
+// Columns that are copied or transposed together: some 64k entries.
+constexpr long most_columns = 256;
 inline long tile_columns(const Rows& r) {
     const long fit = (1 << 16) / (r.longest + 1) / 16 * 16;
-    return fit < 16 ? 16 : fit > 256 ? 256 : fit;
+    return fit < 16 ? 16 : fit > most_columns ? most_columns : fit;
 }
 inline long tile_count(const Rows& r) {
     return r.rows / r.inner * ((r.inner + tile_columns(r) - 1) / tile_columns(r));

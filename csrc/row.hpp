@@ -10,10 +10,19 @@ constexpr int parts = accumulators / lanes<T>;  // vectors that hold the 16 accu
 // Calls visit(part, offset, count) for each vector of the row; only the last block has counts below a full vector.
 template <class T, class Visit>
 INLINE void for_each_vector(long n, Visit visit) {
-    long i = 0;
-    for (; i + accumulators <= n; i += accumulators)
+    const auto block = [&](long i) {
 #pragma GCC unroll 16
         for (int part = 0; part < parts<T>; ++part) visit(part, i + part * lanes<T>, lanes<T>);
+    };
+    long i = 0;
+    for (; i + 2 * accumulators <= n; i += 2 * accumulators) {
+        block(i);
+        block(i + accumulators);
+    }
+    if (i + accumulators <= n) {
+        block(i);
+        i += accumulators;
+    }
     if (i < n)
 #pragma GCC unroll 16
         for (int part = 0; part < parts<T>; ++part) {
@@ -47,12 +56,26 @@ struct Maximum {
     }
 };
 
-// The largest score in each accumulator; NaN scores are passed over here and found by the sum.
+// The largest score in each accumulator; NaN scores are passed over here and found by the sum. Several at a time, so that no
+// comparison waits for the last.
 template <class T>
 INLINE void find_largest(const T* scores, long n, Vector<T> (&best)[parts<T>]) {
+    constexpr int together = 4;
     for (auto& b : best) b = broadcast(T(-__builtin_inf()));
-    for_each_vector<T>(n, [&](int part, long offset, int count) {
-        best[part] = maximum(load_padded(scores + offset, count), best[part]);
+    long done = 0;
+    if (n >= together * accumulators) {
+        Vector<T> each[together][parts<T>];
+        const auto score = [&](int block, int part) { return load(scores + done + block * accumulators + part * lanes<T>); };
+        for (int block = 0; block < together; ++block)
+            for (int part = 0; part < parts<T>; ++part) each[block][part] = maximum(score(block, part), best[part]);
+        for (done = together * accumulators; done + together * accumulators <= n; done += together * accumulators)
+            for (int block = 0; block < together; ++block)
+                for (int part = 0; part < parts<T>; ++part) each[block][part] = maximum(score(block, part), each[block][part]);
+        for (int part = 0; part < parts<T>; ++part)
+            best[part] = maximum(maximum(each[0][part], each[1][part]), maximum(each[2][part], each[3][part]));
+    }
+    for_each_vector<T>(n - done, [&](int part, long offset, int count) {
+        best[part] = maximum(load_padded(scores + done + offset, count), best[part]);
     });
 }
 template <class T>
