@@ -121,8 +121,8 @@ def mask(pattern: str) -> Any:
 
 @functools.cache
 def _scores() -> list[list[float]]:
-    generator = torch.Generator().manual_seed(3)
-    return torch.randn(3, 5, generator=generator, dtype=torch.float64).tolist()  # type: ignore[no-any-return]
+    generator = torch.Generator("cpu").manual_seed(3)
+    return torch.randn(3, 5, generator=generator, dtype=torch.float64, device="cpu").tolist()  # type: ignore[no-any-return]
 
 
 def scores(dtype: Any = None) -> Any:
