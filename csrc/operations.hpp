@@ -21,6 +21,7 @@ namespace {
 //
 #include "entmax.hpp"
 #include "gradient.hpp"
+#include "softmax_gradient.hpp"
 #include "cross_entropy.hpp"
 #include "exact_sum.hpp"
 #include "sigmoid.hpp"
@@ -177,6 +178,8 @@ void entmax_rows(const Rows& r, long begin, long end, double* scratch) {
 
 template <class T>
 void jacobian_product_rows(const Rows& r, long begin, long end, double* scratch) {
+    if constexpr (sizeof(T) == 4)
+        if (r.alpha == 1) return softmax_gradient_rows(r, begin, end, scratch);
     for (long i = begin; i < end; ++i) {
         const Span row = r.row(i);
         jacobian_product_row(static_cast<const T*>(r.scores) + row.begin, static_cast<const T*>(r.vector) + row.begin,

@@ -206,6 +206,12 @@ BUGS = (
         "const double pivot = 0 * (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];",
     ),
     Bug(
+        "a batch of products is not measured from its leaders",
+        "softmax_gradient.hpp",
+        "if (needs_pivot[i] || is_limit",
+        "if (is_limit",
+    ),
+    Bug(
         "what has no share enters the product",
         "gradient.hpp",
         "return q == 0.0 ? Doubles{} : q * d; };",

@@ -178,13 +178,33 @@ def test_limits(dtype: Any, alpha: float) -> None:
     assert not product(p[2:], v[2:], INF).any()
 
 
-def test_what_has_no_share_never_matters() -> None:
-    v = np.array([1.0, INF, NAN, 2.0, -INF] * 5)
-    p = np.array([0.1, 0.0, 0.0, 0.1, 0.0] * 5)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_what_has_no_share_never_matters(dtype: Any) -> None:
+    v = np.array([1.0, INF, NAN, 2.0, -INF] * 5, dtype)
+    p = np.array([0.1, 0.0, 0.0, 0.1, 0.0] * 5, dtype)
     for alpha in ALPHAS:
         found = product(p, v, alpha)
         assert (found[p == 0] == 0).all()
-        np.testing.assert_allclose(found[p > 0], product(p[p > 0], v[p > 0], alpha), rtol=1e-14)
+        rtol = 50 * np.finfo(dtype).eps
+        np.testing.assert_allclose(found[p > 0], product(p[p > 0], v[p > 0], alpha), rtol=rtol)
+
+
+def test_rows_of_a_batch_go_their_own_ways() -> None:
+    """Ordinary, almost one share alone, nothing possible, NaN, an infinite v, no share at an infinite v."""
+    rng = np.random.default_rng(0)
+    for n in (1, 5, 40, 600):
+        p = softly.softmax(rng.normal(size=(21, n)).astype(np.float32))
+        v = rng.normal(size=(21, n)).astype(np.float32)
+        p[1::6] = softly.softmax(np.where(np.arange(n) == n // 2, np.float32(14), np.float32(0)))
+        p[2::6] = 0
+        p[3::6, n // 3] = NAN
+        v[4::6, 0] = INF
+        p[5::6, n - 1], v[5::6, n - 1] = 0, -INF
+        temperatures = np.where(np.arange(21) % 4 == 0, 0.5, 1.0)
+        together = product(p, v, 1.0, temperatures)
+        for i in range(21):
+            assert bits(together[i]) == bits(product(p[i], v[i], 1.0, temperatures[i])), (n, i)
+        assert not (np.signbit(together) & (together == 0)).any()
 
 
 def test_impossible_entries_count_in_the_sum_of_log_softmax_alone() -> None:
