@@ -46,6 +46,9 @@ show("exp float", exp_quotient, [-half_ln2, half_ln2], 4, lambda c: c.hex() + "f
 show("exp double", exp_quotient, [-half_ln2, half_ln2], 9, hexadecimal, float, exp_error)
 log_end = ((sqrt(2) - 1) / (sqrt(2) + 1)) ** 2 * mpf("1.0001")
 show("log double", log_quotient, [mpf(0), log_end], 6, hexadecimal, float, log_error)
+atanh_end = mpf(1) / 9 * mpf("1.0001")
+show("atanh float", log_quotient, [mpf(0), atanh_end], 4, lambda c: c.hex() + "f", as_float, log_error)
+show("atanh double", log_quotient, [mpf(0), atanh_end], 9, hexadecimal, float, log_error)
 
 
 def exp_by_steps():

@@ -131,7 +131,7 @@ struct Kernels {
     RowsKernel softmax[4], log_softmax[4], logsumexp[4], entmax[4];
     RowsKernel jacobian_product[4], log_jacobian_product[4], constant_rows[4];
     RowsKernel cross_entropy[4];
-    RowsKernel sigmoid[4], log_sigmoid[4];
+    RowsKernel sigmoid[4], log_sigmoid[4], sigmoid_gradient[4], log_sigmoid_gradient[4];
     TemperatureKernel temperature_statistics[2];
     GraphKernel graph_averages[2][2], graph_target_gradients[2][2], graph_source_gradients[2][2];  // is_additive, Dtype
     AttentionKernel attention[2];

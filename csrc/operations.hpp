@@ -25,6 +25,7 @@ namespace {
 #include "cross_entropy.hpp"
 #include "exact_sum.hpp"
 #include "sigmoid.hpp"
+#include "sigmoid_gradient.hpp"
 #include "half.hpp"
 #include "temperature_statistics.hpp"
 #include "attention_tiles.hpp"
@@ -263,6 +264,8 @@ constexpr Kernels all_kernels(const char* target) {
             SOFTLY_ALL(cross_entropy_rows),
             SOFTLY_ALL(sigmoid_rows),
             SOFTLY_ALL(log_sigmoid_rows),
+            {sigmoid_gradient_rows<float, false>, sigmoid_gradient_rows<double, false>},
+            {sigmoid_gradient_rows<float, true>, sigmoid_gradient_rows<double, true>},
             SOFTLY_BOTH(temperature_statistics_rows),
             SOFTLY_GRAPH(graph_averages),
             SOFTLY_GRAPH(graph_target_gradients),

@@ -114,10 +114,22 @@ BUGS = (
         "Doubles positive_part(Doubles v) { return v; }",
     ),
     Bug(
-        "sigmoid's log of 1 + e is rounded",
+        "large vectors are not scaled back in the gradient of sigmoid",
+        "sigmoid_gradient.hpp",
+        "return is_large ? g : g * unscale;",
+        "return g * unscale;",
+    ),
+    Bug(
+        "log_sigmoid moves where its score is -inf",
+        "sigmoid_gradient.hpp",
+        "(z == -__builtin_inf() ? Doubles{} : broadcast(scale))",
+        "broadcast(scale)",
+    ),
+    Bug(
+        "sigmoid's log of 1 + e is that of a rounded e",
         "sigmoid.hpp",
-        "sum == 1.0 ? small : log_of_pair(sum, ((1.0 - sum) + small) + small_lo)",
-        "log_of_pair(sum, Doubles{})",
+        "quotient_of_pairs(e.scaled.hi, e.scaled.lo, under, under_lo, inverse)",
+        "quotient_of_pairs(e.near * Exp<T>::scale, e.near_lo, under, under_lo, inverse)",
     ),
     Bug(
         "short rows are transposed with two lanes exchanged",

@@ -25,7 +25,7 @@ def benchmarks(monkeypatch):
     """The folder's modules, as its scripts see them."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     yield
-    for name in ("shapes", "rivals", "timing"):
+    for name in ("shapes", "rivals", "timing", "frameworks"):
         sys.modules.pop(name, None)
 
 
@@ -66,3 +66,18 @@ def test_all_contenders_compute_the_same(benchmarks, case):
     for who, result in results.items():
         near = 1e-2 if case[1] == "bfloat16" else 1e-5
         np.testing.assert_allclose(result, results["softly"], rtol=near, atol=near, err_msg=who)
+
+
+@pytest.mark.slow  # XLA's programs
+@pytest.mark.filterwarnings("ignore")
+def test_contenders_of_the_frameworks_compute_the_same(benchmarks, monkeypatch):
+    for name in ("entmax", "jaxopt", "optax"):
+        pytest.importorskip(name)
+    import frameworks
+
+    monkeypatch.setattr(frameworks, "ROWS", 8)
+    monkeypatch.setattr(frameworks, "COLUMNS", 300)
+    for name, contenders in (*frameworks.torch_cases(), *frameworks.jax_cases()):
+        results = {who: np.asarray(run()) for who, run in contenders.items()}
+        for who, result in results.items():
+            np.testing.assert_allclose(result, results["softly"], rtol=2e-4, atol=2e-5, err_msg=f"{name} {who}")

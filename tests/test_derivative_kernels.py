@@ -11,7 +11,7 @@ import mpmath
 import numpy as np
 import pytest
 import semantics
-from accuracy import KINDS, Array, extended, scores
+from accuracy import KINDS, Array, extended, scores, sigmoids
 from layouts import FMA, bits, fingerprints_elsewhere, rows
 
 import softly
@@ -22,6 +22,7 @@ core: Any = _kernels.core
 
 ALPHAS = (1.0, 1.25, 1.5, 2.0, 3.0)
 FLOATS = (np.float32, np.float64)
+LOCAL = ("sigmoid", "log_sigmoid")
 LENGTHS = (1, 2, 3, 7, 15, 16, 17, 33, 100, 257, 1000)
 INF, NAN = float("inf"), float("nan")
 
@@ -35,6 +36,12 @@ def product(p: Array, v: Array, alpha: float = 1.0, temperature: Any = 1.0, offs
 def log_product(log_p: Array, v: Array, temperature: Any = 1.0, offsets: Any = None) -> Array:
     """The transposed Jacobian of log_softmax times v, from log p."""
     found: Array = core.log_jacobian_product(log_p, temperature, 0, None, offsets, 1.0, log_p.ndim - 1, v)
+    return found
+
+
+def local_product(name: str, z: Array, v: Array, temperature: Any = 1.0) -> Array:
+    """What backward of sigmoid or log_sigmoid makes of v, from the scores."""
+    found: Array = getattr(core, f"{name}_gradient")(z, temperature, 0, None, None, 1.0, z.ndim - 1, v)
     return found
 
 
@@ -98,6 +105,44 @@ def test_log_products_are_within_four_ulps_of_their_terms(dtype: Any) -> None:
                 truth = np.where(log_p == -np.inf, 0, truth)
             ulps = semantics.error(log_product(log_p, v), truth, scale=terms)
             assert ulps.max() <= (1.5 if dtype is np.float32 else 4.0), (kind, n, float(ulps.max()))
+
+
+@extended
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", LOCAL)
+def test_gradients_of_sigmoids_are_within_four_ulps(name: str, dtype: Any) -> None:
+    """float32 is rounded once. The truth from p and 1 - p in long doubles; vectors of every size."""
+    for kind in KINDS:
+        z, temperatures = scores(kind, dtype, 1000, np.random.default_rng(len(kind)))
+        v = np.random.default_rng(1).normal(size=z.shape) * np.resize([1, -1e3, 1e30, 1e-30], z.shape)
+        v = v.astype(dtype)
+        for temperature in temperatures:
+            with np.errstate(all="ignore"):
+                told = np.abs(z.astype(np.longdouble) / temperature) < 780  # beyond, exp(-|x|) counts as 0
+                p, rest = (sigmoids(s[told], temperature)["sigmoid"] for s in (z, -z))
+                slope = (p * rest if name == "sigmoid" else rest) / np.longdouble(temperature)
+                found, truth = local_product(name, z, v, temperature), slope * v[told].astype(np.longdouble)
+                ulps = semantics.error(found[told], truth)
+            assert not ulps.size or ulps.max() <= (0.51 if dtype is np.float32 else 4.0), (kind, temperature)
+            assert not found[np.isinf(z)].any()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", LOCAL)
+def test_limits_of_the_gradients_of_sigmoids(name: str, dtype: Any) -> None:
+    z = np.array([INF, -INF, NAN, 0, 1, -1] * 3, dtype)
+    v = np.full_like(z, 2)
+    for temperature in (0.0, INF):
+        assert not local_product(name, z, v, temperature).any()
+    for temperature in (1.0, 0.3, 5e-324, 1e300):
+        found = local_product(name, z, v, temperature).reshape(3, 6)
+        assert not found[:, :2].any()
+        assert np.isnan(found[:, 2]).all()
+        assert not np.isnan(found[:, 3:]).any()
+        assert not np.isnan(local_product(name, z[3:6], 0 * v[3:6], temperature)).any()
+    most = float(np.finfo(dtype).max)
+    expected = most / (4 if name == "sigmoid" else 2)
+    assert local_product(name, np.zeros(1, dtype), np.full(1, most, dtype)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -208,6 +253,8 @@ def test_bad_arguments_are_errors_not_crashes() -> None:
         lambda: product(p, None),
         lambda: product(p, p, 1.0, np.ones(3)),
         lambda: product(p, p, 1.0, 1.0, np.array([0, 2])),
+        lambda: local_product("sigmoid", p, p[0]),
+        lambda: local_product("log_sigmoid", p, p.astype(np.float32)),
     ):
         with pytest.raises((TypeError, ValueError)):
             call()  # type: ignore[no-untyped-call]
@@ -229,6 +276,9 @@ def fingerprints() -> Iterator[str]:
                 yield f"{alpha} {dtype} {shape} {found.hexdigest()[:16]}"
             found = hashlib.sha256(bits(log_product(softly.log_softmax(z), v, temperature)))
             yield f"log {dtype} {shape} {found.hexdigest()[:16]}"
+            for name in LOCAL:
+                both = bits(local_product(name, z, v)) + bits(local_product(name, z, v, temperature))
+                yield f"{name} {dtype} {shape} {hashlib.sha256(both).hexdigest()[:16]}"
 
 
 def test_same_bits_on_every_target_with_fma_and_any_threads() -> None:

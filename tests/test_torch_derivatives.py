@@ -175,6 +175,15 @@ def test_scores_are_not_kept_where_the_result_is_enough(name: str) -> None:
     assert kept == [result.data_ptr()]
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "log_sigmoid"])
+def test_results_are_not_kept_where_the_scores_are_enough(name: str) -> None:
+    for options in ({}, {"where": torch.ones(4, 100, dtype=torch.bool)}):
+        z, kept = torch.zeros(4, 100, requires_grad=True), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.data_ptr()) or x, lambda x: x):
+            result = getattr(softly, name)(z, **options)
+        assert result.data_ptr() not in kept
+
+
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_values_do_not_change_where_a_gradient_is_recorded(function: Function, dtype: Any) -> None:

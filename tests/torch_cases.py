@@ -60,6 +60,49 @@ FUNCTIONS: dict[str, Function] = {
     **{f"segment_entmax at {alpha}": _segmented(softly.segment_entmax, alpha=alpha) for alpha in ALPHAS[1:]},
 }
 
+_TARGETS = [[0.5, 0.25, 0.25, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.0, 0.0]]
+_VECTOR = [[0.5, -1.0, 2.0, 0.25, 0.0], [1.0, 1.5, -0.5, 0.0, 0.75], [0.0, -2.0, 1.0, 0.5, -0.25]]
+
+
+def _like(scores: Any, values: Any) -> Any:
+    return torch.tensor(values, dtype=scores.dtype)
+
+
+def _keys(scores: Any) -> Any:
+    return torch.linspace(-1, 1, 20, dtype=scores.dtype).reshape(4, 5).sin()
+
+
+# What else of the namespace takes scores (3, 5), or queries, as a tensor and gives one.
+OTHERS: dict[str, Callable[[Any], Any]] = {
+    "cross_entropy": lambda z: softly.cross_entropy(z, torch.tensor([0, -100, 3]), label_smoothing=0.1),
+    "cross_entropy, each": lambda z: softly.cross_entropy(z, torch.tensor([0, -100, 3]), reduction="none"),
+    "cross_entropy, soft": lambda z: softly.cross_entropy(z, _like(z, _TARGETS), temperature=0.7),
+    "cross_entropy_and_gradient": lambda z: softly.cross_entropy_and_gradient(z, torch.tensor([0, 1, 3]))[1],
+    "binary_cross_entropy": lambda z: softly.binary_cross_entropy(z, _like(z, _TARGETS)),
+    **{
+        f"fenchel_young_loss at {alpha}": functools.partial(
+            lambda alpha, z: softly.fenchel_young_loss(z, torch.tensor([0, -100, 3]), alpha=alpha), alpha
+        )
+        for alpha in ALPHAS
+    },
+    **{
+        f"jacobian_product at {alpha}": functools.partial(
+            lambda alpha, z: softly.jacobian_product(z, _like(z, _VECTOR), alpha=alpha), alpha
+        )
+        for alpha in ALPHAS
+    },
+    "jacobian": softly.jacobian,
+    "hessian_product": lambda z: softly.hessian_product(z, _like(z, _VECTOR), temperature=0.7),
+    "covariance": lambda z: softly.covariance(z, _like(z, _VECTOR)),
+    "fisher_information": lambda z: softly.fisher_information(z, _like(z, _VECTOR)),
+    "temperature_hessian": lambda z: softly.temperature_hessian(z, torch.tensor([0, 1, 3])),
+    "center": softly.center,
+    "attention": lambda z: softly.attention(z, _keys(z), _keys(z) + 1),
+    "attention at 1.5": lambda z: softly.attention(z, _keys(z), _keys(z) + 1, alpha=1.5),
+    "attention_weights": lambda z: softly.attention_weights(z, _keys(z)),
+    "attention_statistics": lambda z: softly.attention_statistics(z, _keys(z)).entropy,
+}
+
 MASKS: dict[str, list[list[int]] | None] = {
     "no mask": None,
     "everything possible": [[1] * 5] * 3,
@@ -78,8 +121,8 @@ def mask(pattern: str) -> Any:
 
 @functools.cache
 def _scores() -> list[list[float]]:
-    generator = torch.Generator().manual_seed(3)
-    return torch.randn(3, 5, generator=generator, dtype=torch.float64).tolist()  # type: ignore[no-any-return]
+    generator = torch.Generator("cpu").manual_seed(3)
+    return torch.randn(3, 5, generator=generator, dtype=torch.float64, device="cpu").tolist()  # type: ignore[no-any-return]
 
 
 def scores(dtype: Any = None) -> Any:

@@ -38,6 +38,15 @@ def quiet(scores: Array) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if is_tensor(scores) else np.errstate(all="ignore")
 
 
+def without_autocast(array: Array) -> contextlib.AbstractContextManager[Any]:
+    """Products in the arrays' own dtype: torch's autocast would round them to half precision."""
+    if is_tensor(array):
+        torch, kind = sys.modules["torch"], array.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            return torch.autocast(kind, enabled=False)  # type: ignore[no-any-return]
+    return contextlib.nullcontext()
+
+
 def device(array: Array) -> Any:
     """Where an array lies; torch.compile warns of the cache in array_api_compat's."""
     return array.device if is_tensor(array) else array_api_compat.device(array)
@@ -240,7 +249,7 @@ def is_readable(array: Array) -> bool:
         torch = sys.modules["torch"]
         if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
             return False
-        if isinstance(array, torch._subclasses.FakeTensor) or array.is_cuda:
+        if isinstance(array, torch._subclasses.FakeTensor) or not array.is_cpu:
             return False
         return torch._C._functorch.peek_interpreter_stack() is None
     jax = sys.modules.get("jax")

@@ -28,7 +28,7 @@ def jacobian_product(
     vector: _Floats,
 ) -> NDArray[Any]: ...
 
-log_jacobian_product = constant_rows = jacobian_product
+log_jacobian_product = sigmoid_gradient = log_sigmoid_gradient = constant_rows = jacobian_product
 
 def cross_entropy(
     scores: Any,

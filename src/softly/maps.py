@@ -216,18 +216,21 @@ def _apply(
     half_in: str = "float32",
 ) -> Array:
     """Straight to the kernel where nothing is to prepare; else checks, kernel or expression, the caller's layout."""
-    plain_call = where is None and empty == "zero" and not keepdims
-    plain_call = plain_call and axis == (() if operation in _kernels.ELEMENTWISE else -1)
-    if plain_call and type(scores) is np.ndarray:
-        result = _kernels.DIRECT[operation](scores, temperature, out, alpha)
+    if where is None and empty == "zero" and not keepdims and axis == (() if operation in _kernels.ELEMENTWISE else -1):
+        if type(scores) is np.ndarray:
+            result = _kernels.DIRECT[operation](scores, temperature, out, alpha)
+        elif out is None and is_tensor(scores):
+            from softly.torch import direct
+
+            result = direct.run(operation, scores, temperature, alpha)
+        else:
+            result = None
         if result is not None:
             return result
     options: dict[str, Any] = {"reduces": reduces, "keepdims": keepdims, "half_in": half_in}
     if is_tensor(scores):
-        from softly.torch import direct, operators
+        from softly.torch import operators
 
-        if plain_call and out is None and (result := direct.run(operation, scores, temperature, alpha)) is not None:
-            return result
         return operators.over_rows(operation, scores, axis, temperature, where, empty, out, alpha, **options)
     if (jax := jax_of(scores, temperature, where)) is not None:
         return jax.apply(

@@ -129,7 +129,8 @@ def gumbel_softmax(
     - scores, axis, temperature, where: as `softmax`. Here T is the relaxation's: divide the scores for another
       distribution.
     - hard: give the one-hot draw; its gradient in torch and JAX is the relaxed one's (straight-through).
-    - seed: as `sample`; inside a trace of JAX a key, for noise drawn there would be the same at each call.
+    - seed: as `sample`; inside a trace, where noise drawn once would be the same at each call, a key of JAX, or None in
+      torch, whose generator draws.
 
     Returns an array as `softmax` does. Edge rows: ties at +inf share the draws; NaN gives NaN in its row; nothing
     possible gives zeros. Errors as `softmax`.
@@ -230,8 +231,20 @@ def _gumbel_noise(xp: Any, z: Array, seed: Any) -> Array:
         raise InputError(
             "seed must be a key of JAX inside a trace: noise of another seed would be the same at each call"
         )
+    if is_tensor(z) and _is_traced(z):
+        if seed is not None:
+            raise InputError(
+                "seed must be None inside a trace of torch, which draws at each call: use torch.manual_seed"
+            )
+        return -xp.log(xp.empty_like(z).exponential_())
     noise = np.random.default_rng(seed).gumbel(size=tuple(z.shape))
     return noise.astype(z.dtype, copy=False) if xp is np else _as_given(xp, noise, z.dtype, z)
+
+
+def _is_traced(z: Array) -> bool:
+    from softly.torch.operators import is_traced
+
+    return is_traced(z)
 
 
 def _one_hot(xp: Any, soft: Array, z: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from softly._arrays import Array, Axis, plain_array
+from softly._arrays import Array, Axis, plain_array, quiet
 from softly._errors import InputError
 from softly._records import Record
 from softly._rows import as_rows
@@ -52,7 +52,7 @@ def center(scores: Array, axis: Axis = -1, *, where: Array | None = None) -> Arr
     """
     rows = as_rows(scores, axis, 1.0, where, "zero", None)
     xp, z = rows.xp, rows.scores
-    with np.errstate(all="ignore"):
+    with quiet(z):
         finite = xp.abs(z) < math.inf
         count = rows.total(xp.astype(finite, z.dtype))
         for _ in range(2):  # once more for what the rounding of a large mean has left

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from softly._arrays import Array, Axis, as_array, beside, check_alpha, in_shape_of
+from softly._arrays import Array, Axis, as_array, beside, check_alpha, in_shape_of, quiet
 from softly._errors import InputError
 from softly._expressions import shifted, temperature_of
 from softly._rows import Rows, as_rows
@@ -48,7 +48,7 @@ def jacobian_product(
     array([ 0.5, -0.5])
     """
     at = _weighted(scores, axis, alpha, temperature, where)
-    with np.errstate(all="ignore"):
+    with quiet(at.p):
         return at.rows.restore(_over_temperature(at, _bent(at, _entries(at, vector, "vector"))))
 
 
@@ -65,7 +65,7 @@ def jacobian(
     """
     at = _weighted(scores, axis, alpha, temperature, where)
     xp, n = at.xp, at.p.shape[-1]
-    with np.errstate(all="ignore"):
+    with quiet(at.p):
         diagonal = beside(xp, np.eye(n, dtype=bool), "diagonal", at.p)
         products = xp.expand_dims(at.q, axis=-1) * xp.expand_dims(at.q / at.rows.total(at.q), axis=-2)
         apart = xp.where(diagonal, xp.zeros_like(products), products)
@@ -95,7 +95,7 @@ def covariance(
     1.0
     """
     at = _weighted(scores, axis, alpha, temperature, where, reduces=True)
-    with np.errstate(all="ignore"):
+    with quiet(at.p):
         first = _entries(at, values, "values")
         second = first if other is None else _entries(at, other, "other")
         first, second = (_about_mean(at, v) for v in (first, second))
@@ -120,7 +120,7 @@ def hessian_product(
     array([ 2., -2.])
     """
     at = _weighted(scores, axis, alpha, temperature, where)
-    with np.errstate(all="ignore"):
+    with quiet(at.p):
         product = _over_temperature(at, _bent(at, _entries(at, direction, "direction")))
         return at.rows.restore(_over_temperature(at, product))
 
@@ -181,7 +181,7 @@ def temperature_hessian(
     xp = at.xp
     if at.p.shape[-1] == 0:
         return _per_row(at, at.p)
-    with np.errstate(all="ignore"):
+    with quiet(at.p):
         y = as_targets(targets, at.rows)
         slope = at.p * at.rows.total(y) - y
         s, _ = shifted(at.rows)  # shifted scores do as well: slopes and bends ignore what is common to all
@@ -205,7 +205,7 @@ def fisher_information(
     0.25
     """
     at = _weighted(scores, axis, 1.0, temperature, where, reduces=True)
-    with np.errstate(all="ignore"):
+    with quiet(at.p):
         v = _about_mean(at, _entries(at, direction, "direction"))
         root = _over_temperature(at, v)
         return _per_row(at, at.p * root * root)
@@ -226,7 +226,7 @@ def _weighted(
     alpha = check_alpha(alpha, None)
     if alpha == math.inf:
         raise InputError("alpha=inf has no Jacobian, it is a step function: pass a finite alpha")
-    with np.errstate(all="ignore"):
+    with quiet(scores):
         rows = as_rows(scores, axis, temperature, where, "zero", None, reduces=reduces)
         p = entmax(rows.scores, alpha=alpha, temperature=rows.temperature)
         q = p if alpha == 1 else rows.xp.where(p == 0, p, rows.xp.where(p == 0, p + 1, p) ** (2 - alpha))

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from softly._arrays import Array, Axis, check_temperature, is_readable
+from softly._arrays import Array, Axis, check_temperature, is_readable, quiet
 from softly._errors import InputError
 from softly._expressions import temperature_of
 from softly._records import Record
@@ -99,7 +99,7 @@ def sensitivity(
         )
     rows, p = _probabilities(scores, axis, temperature, where)
     xp = rows.xp
-    with np.errstate(all="ignore"):
+    with quiet(p):
         if p.shape[-1] == 0:
             width = rows.each(p, 0.0)
         elif norm == 2:
@@ -132,7 +132,7 @@ def spectrum_bounds(
     """
     rows, p = _probabilities(scores, axis, temperature, where)
     xp = rows.xp
-    with np.errstate(all="ignore"):
+    with quiet(p):
         spread = _spread(rows, p)
         upper = xp.minimum(2 * spread, xp.max(p, axis=-1)) if p.shape[-1] else spread
         t = temperature_of(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from softly._arrays import Array, Empty, is_tensor, quiet
+from softly._arrays import Array, Empty, is_tensor, quiet, without_autocast
 from softly.dot_product_attention import compiled, expression
 from softly.dot_product_attention.problem import Problem, as_problem
 
@@ -56,7 +56,7 @@ def attention(
     problem = as_problem(query, key, value, alpha, scale, causal, align, where, bias, temperature, empty)
     if return_logsumexp:
         expression.check_softmax(problem.alpha)
-    with quiet(problem.query):
+    with quiet(problem.query), without_autocast(problem.query):
         result, potential = _run(problem, return_logsumexp)
         result = problem.xp.astype(result, problem.dtype, copy=False)
     return (result, potential) if return_logsumexp else result
@@ -83,7 +83,7 @@ def attention_weights(
     array([[0.7311, 0.2689]])
     """
     problem = as_problem(query, key, None, alpha, scale, causal, align, where, bias, temperature, empty)
-    with quiet(problem.query):
+    with quiet(problem.query), without_autocast(problem.query):
         weights = expression.weights_of(problem, expression.scores_of(problem))
         return problem.xp.astype(weights, problem.dtype, copy=False)
 

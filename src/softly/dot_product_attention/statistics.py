@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from softly._arrays import Array, Empty, as_array, as_floats, quiet
+from softly._arrays import Array, Empty, as_array, as_floats, quiet, without_autocast
 from softly._errors import InputError
 from softly.dot_product_attention import expression
 from softly.dot_product_attention.averages import Align
@@ -44,7 +44,7 @@ def attention_statistics(
     """
     problem = as_problem(query, key, None, alpha, scale, causal, align, where, bias, temperature, empty)
     xp, potentials, entropies = problem.xp, [], []
-    with quiet(problem.query):
+    with quiet(problem.query), without_autocast(problem.query):
         for _, part in expression.blocks(problem):
             scores = expression.scores_of(part)
             options = {"temperature": part.temperature, "empty": empty}

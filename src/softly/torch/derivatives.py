@@ -28,6 +28,11 @@ from softly.torch import memory
 
 Groups = Rows | Segments
 
+PRODUCTS = {  # operation -> kernel of its product, where it is not that of the family
+    "log_softmax": "log_jacobian_product",
+    "sigmoid": "sigmoid_gradient",
+    "log_sigmoid": "log_sigmoid_gradient",
+}
 _SERIES = 0.5  # where |t| is less, 15 terms of the series in t are exact to 2^-53
 _TERMS = 15
 
@@ -60,7 +65,7 @@ class Derivative:
 
     operation: str
     scores: Tensor | None  # of those whose derivative does not follow from the result alone
-    result: Tensor
+    result: Tensor  # not looked at of those that go entry by entry: their scores will do
     temperature: float | Tensor
     alpha: float | Tensor
     offsets: Tensor | None
@@ -79,12 +84,12 @@ class Derivative:
 
     def transposed(self, v: Tensor) -> Tensor:
         """The gradient in the scores: the transposed Jacobian times v."""
-        if self.operation in _LOCAL:
-            return _LOCAL[self.operation](self) * v
         if self.operation == "logsumexp":
             return self._shares() * self.groups.spread(v)
         if (found := self._by_kernel(v)) is not None:
             return found
+        if self.operation in _LOCAL:
+            return _LOCAL[self.operation](self) * v
         if self.operation == "log_softmax":
             p, rest = torch.exp(self.result), torch.expm1(self.result)
             total = self.groups.total(v)
@@ -119,18 +124,18 @@ class Derivative:
 
     def _by_kernel(self, v: Tensor) -> Tensor | None:
         """The product in the compiled core, of numbers alone."""
-        name = "log_jacobian_product" if self.operation == "log_softmax" else "jacobian_product"
-        kernel = getattr(_kernels.core, name, None)
-        if kernel is None or not v.numel():
+        kernel = getattr(_kernels.core, PRODUCTS.get(self.operation, "jacobian_product"), None)
+        source = self.result if self.scores is None else self.scores
+        if kernel is None or not v.numel() or not v.ndim:
             return None
-        lent = memory.lend(self.result.contiguous(), v.contiguous(), self.temperature, self.alpha, self.offsets)
+        lent = memory.lend(source.contiguous(), v.contiguous(), self.temperature, self.alpha, self.offsets)
         if lent is None:
             return None
-        result, vector, temperature, alpha, offsets = lent
+        array, vector, temperature, alpha, offsets = lent
         if not isinstance(temperature, float):
             temperature = temperature.astype("float64", order="C")
-        arguments = EMPTY_CODES["zero"], None, offsets, float(alpha), result.ndim - 1, vector
-        product = kernel(result, temperature, *arguments)
+        arguments = EMPTY_CODES["zero"], None, offsets, float(alpha), array.ndim - 1, vector
+        product = kernel(array, temperature, *arguments)
         return torch.from_numpy(product)
 
     def _product(self, v: Tensor) -> Tensor:

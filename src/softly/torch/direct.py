@@ -15,7 +15,7 @@ from torch import Tensor
 
 from softly import _kernels
 from softly.torch import memory
-from softly.torch.derivatives import Derivative, constant_groups
+from softly.torch.derivatives import PRODUCTS, Derivative, constant_groups
 from softly.torch.operators import KEEP_SCORES, in_transform
 from softly.torch.operators import run as general
 
@@ -46,23 +46,27 @@ class _Plain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, operation: str, temperature: float, alpha: float) -> Tensor:
         """The value, and what the gradient needs."""
-        result, ctx.constant = _value(operation, scores, temperature, alpha, _NO_SHARE.get(operation))
-        ctx.save_for_backward(result, scores if ctx.constant or operation in KEEP_SCORES else None)
-        ctx.call = operation, temperature, alpha
+        result, constant = _value(operation, scores, temperature, alpha, _NO_SHARE.get(operation))
+        kept = None if operation in _kernels.ELEMENTWISE else result
+        ctx.save_for_backward(kept, scores if constant or operation in KEEP_SCORES else None)
+        ctx.call = operation, temperature, alpha, constant
         return result
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
         """The gradient in the scores."""
-        operation, temperature, alpha = ctx.call
+        operation, temperature, alpha, constant = ctx.call
         result, scores = ctx.saved_tensors
-        v = cotangent.contiguous()
-        by_address = not (ctx.constant or torch.is_grad_enabled() or in_transform()) and memory.is_open()
-        if by_address and all(_is_plain(x) for x in (result, v)) and result.dtype is v.dtype:
-            return _GRADIENTS[operation](operation, scores, result, temperature, alpha, v), None, None, None
-        constant = constant_groups(operation, scores, result, None) if ctx.constant else None
+        source, v = scores if result is None else result, cotangent.contiguous()
+        if not (constant or torch.is_grad_enabled() or in_transform()) and memory.is_open():
+            read = (source, v, scores) if operation == "logsumexp" else (source, v)
+            if source.dtype is v.dtype and all(map(_is_plain, read)):
+                if operation == "logsumexp":
+                    return _of_logsumexp(scores, result, temperature, v), None, None, None
+                return _by_product(operation, source, temperature, alpha, v), None, None, None
+        groups = constant_groups(operation, scores, result, None) if constant else None
         kept = scores if operation in KEEP_SCORES else None
-        at = Derivative(operation, kept, result, temperature, alpha, None, constant, general)
+        at = Derivative(operation, kept, source, temperature, alpha, None, groups, general)
         return at.transposed(v), None, None, None
 
 
@@ -71,11 +75,10 @@ def _is_plain(x: Tensor) -> bool:
     return (
         type(x) is Tensor
         and x.is_cpu
-        and x.layout is torch.strided
+        and torch._C._has_storage(x)  # a batch of gradients has none, nor what is sparse
         and x.is_contiguous()
         and not x.is_neg()
         and x.numel() > 0
-        and torch._C._has_storage(x)  # a batch of gradients has none
         and x.data_ptr() % x.itemsize == 0
     )
 
@@ -94,21 +97,16 @@ def _value(
     return out, _kernels.AT[operation](*at, no_share)
 
 
-def _by_product(
-    operation: str, scores: Tensor | None, result: Tensor, temperature: float, alpha: float, v: Tensor
-) -> Tensor:
-    """The Jacobian's product in the core."""
-    columns = result.shape[-1]
-    out = torch.empty_like(result)
-    kernel = _kernels.AT["log_jacobian_product" if operation == "log_softmax" else "jacobian_product"]
-    at = result.data_ptr(), out.data_ptr(), result.numel() // columns, columns, _FLOATS[result.dtype]
-    kernel(*at, temperature, alpha, v.data_ptr())
+def _by_product(operation: str, source: Tensor, temperature: float, alpha: float, v: Tensor) -> Tensor:
+    """The Jacobian's product in the core, from the result or, entry by entry, from the scores."""
+    columns = source.shape[-1]
+    out = torch.empty_like(source)
+    at = source.data_ptr(), out.data_ptr(), source.numel() // columns, columns, _FLOATS[source.dtype]
+    _kernels.AT[PRODUCTS.get(operation, "jacobian_product")](*at, temperature, alpha, v.data_ptr())
     return out
 
 
-def _of_logsumexp(
-    operation: str, scores: Tensor, result: Tensor, temperature: float, alpha: float, v: Tensor
-) -> Tensor:
+def _of_logsumexp(scores: Tensor, result: Tensor, temperature: float, v: Tensor) -> Tensor:
     """The shares, 0 where the result is infinite, times v."""
     shares, _ = _value("softmax", scores, temperature, 1.0)
     if temperature != 1:
@@ -116,26 +114,3 @@ def _of_logsumexp(
     shares.masked_fill_(torch.isinf(result).unsqueeze(-1), 0.0)
     shares *= v.unsqueeze(-1)
     return shares
-
-
-def _of_sigmoid(operation: str, scores: Tensor, result: Tensor, temperature: float, alpha: float, v: Tensor) -> Tensor:
-    """p (1 - p) / T or, of its logarithm, (1 - p) / T: both factors to their last bit."""
-    slope, _ = _value("sigmoid", torch.neg(scores), temperature, 1.0)
-    if operation == "sigmoid":
-        slope *= result
-    else:
-        slope.masked_fill_(scores == -math.inf, 0.0)
-    if temperature != 1:
-        slope /= temperature
-    slope *= v
-    return slope
-
-
-_GRADIENTS = {
-    "softmax": _by_product,
-    "log_softmax": _by_product,
-    "entmax": _by_product,
-    "logsumexp": _of_logsumexp,
-    "sigmoid": _of_sigmoid,
-    "log_sigmoid": _of_sigmoid,
-}

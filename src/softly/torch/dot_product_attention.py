@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softly._arrays import without_autocast
 from softly.dot_product_attention import compiled, expression
 from softly.dot_product_attention.problem import Problem
 from softly.torch import memory
@@ -53,7 +54,7 @@ class _Attention(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         whole = _with(problem, tensors)
-        with torch.autocast(whole.query.device.type, enabled=False):
+        with without_autocast(whole.query):
             return _by_kernel(whole, wants_logsumexp) or expression.in_blocks(whole, wants_logsumexp)
 
     @staticmethod
@@ -63,7 +64,7 @@ class _Attention(torch.autograd.Function):
         if all(cotangent is None for cotangent in cotangents):
             return (None,) * (2 + len(needed))
         problem = _with(ctx.problem, ctx.saved_tensors)
-        with torch.autocast(problem.query.device.type, enabled=False):
+        with without_autocast(problem.query):
             if torch.is_grad_enabled():
                 found = _gradients(problem, needed, cotangents, create_graph=True)
             else:

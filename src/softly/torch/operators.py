@@ -141,7 +141,8 @@ class Map(torch.autograd.Function):
         scores, temperature, alpha, offsets, ctx.temperature, ctx.alpha, ctx.operation, ctx.empty = inputs
         keep = ctx.operation in KEEP_SCORES
         constant = None if keep else constant_groups(ctx.operation, scores, output, offsets)
-        saved = (scores if keep else None, output, temperature, alpha, offsets, constant)
+        result = scores if ctx.operation in _kernels.ELEMENTWISE else output
+        saved = (scores if keep else None, result, temperature, alpha, offsets, constant)
         ctx.save_for_backward(*saved)
         ctx.save_for_forward(*saved)
 
