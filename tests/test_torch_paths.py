@@ -95,6 +95,29 @@ def test_gradients_go_by_address_and_have_the_bits_of_the_general_way(name: str,
         assert same(torch.autograd.grad(result.sum(), leaf)[0], torch.autograd.grad(general.sum(), leaf)[0])
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_large_results_and_gradients_are_written_where_dropped_ones_were(
+    dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fresh pages cost more than a softmax; the bits and the layout are those of small tensors."""
+    asked: list[int] = []
+    new = _kernels.empty_like
+    monkeypatch.setattr(_kernels, "empty_like", lambda x: asked.append(x.nbytes) or new(x))  # type: ignore[func-returns-value]
+    z = drawn((300, 1000), dtype).requires_grad_()
+    for name in ("softmax", "sparsemax", "sigmoid"):
+        asked.clear()
+        result = MAPS[name](z)
+        (gradient,) = torch.autograd.grad(result.square().sum(), z)
+        assert asked == [z.nbytes] * 2
+        part = z[:7].detach().requires_grad_()
+        small = MAPS[name](part)
+        assert torch.equal(result[:7], small)
+        assert torch.equal(gradient[:7], torch.autograd.grad(small.square().sum(), part)[0])
+        assert len(asked) == 2
+        assert result.is_contiguous()
+        result.detach().add_(1)  # memory as any other
+
+
 class Own(torch.Tensor):
     """A sub-class."""
 

@@ -21,6 +21,7 @@ from softly.torch.operators import run as general
 
 _FLOATS = {torch.float32: 0, torch.float64: 1}  # Dtype in csrc/kernels.hpp
 _HALVES = {torch.float16: 2, torch.bfloat16: 3}
+_LARGE = 1 << 20  # bytes: smaller results of the core wait for nobody (csrc/output_memory.hpp)
 _NO_SHARE = {"softmax": 0.0, "log_softmax": -math.inf, "entmax": 0.0}  # in the results whose derivatives need no scores
 
 
@@ -83,6 +84,13 @@ def _is_plain(x: Tensor) -> bool:
     )
 
 
+def _empty_like(x: Tensor) -> Tensor:
+    """New memory; of a large tensor that of a dropped result, for fresh pages cost more than a softmax."""
+    if x.nbytes < _LARGE or x.dtype not in _FLOATS:
+        return torch.empty_like(x)
+    return torch.from_numpy(_kernels.empty_like(x.detach().numpy()))
+
+
 def _value(
     operation: str, scores: Tensor, temperature: float, alpha: float, no_share: float | None = None
 ) -> tuple[Tensor, bool]:
@@ -90,7 +98,7 @@ def _value(
     dtype = scores.dtype
     columns = scores.shape[-1]
     rows = scores.numel() // columns
-    out = scores.new_empty(scores.shape[:-1]) if operation == "logsumexp" else torch.empty_like(scores)
+    out = scores.new_empty(scores.shape[:-1]) if operation == "logsumexp" else _empty_like(scores)
     code = _FLOATS.get(dtype)
     code = _HALVES[dtype] if code is None else code
     at = scores.data_ptr(), out.data_ptr(), rows, columns, code, temperature, alpha
@@ -100,7 +108,7 @@ def _value(
 def _by_product(operation: str, source: Tensor, temperature: float, alpha: float, v: Tensor) -> Tensor:
     """The Jacobian's product in the core, from the result or, entry by entry, from the scores."""
     columns = source.shape[-1]
-    out = torch.empty_like(source)
+    out = _empty_like(source)
     at = source.data_ptr(), out.data_ptr(), source.numel() // columns, columns, _FLOATS[source.dtype]
     _kernels.AT[PRODUCTS.get(operation, "jacobian_product")](*at, temperature, alpha, v.data_ptr())
     return out
