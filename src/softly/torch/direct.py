@@ -107,10 +107,9 @@ def _by_product(operation: str, source: Tensor, temperature: float, alpha: float
 
 
 def _of_logsumexp(scores: Tensor, result: Tensor, temperature: float, v: Tensor) -> Tensor:
-    """The shares, 0 where the result is infinite, times v."""
+    """The shares, 0 where the result is infinite (at -inf they are), times v."""
     shares, _ = _value("softmax", scores, temperature, 1.0)
     if temperature != 1:
         shares /= temperature
-    shares.masked_fill_(torch.isinf(result).unsqueeze(-1), 0.0)
-    shares *= v.unsqueeze(-1)
-    return shares
+    shares.masked_fill_((result == math.inf).unsqueeze(-1), 0.0)
+    return shares.mul_(v.unsqueeze(-1))
