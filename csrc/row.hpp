@@ -10,19 +10,10 @@ constexpr int parts = accumulators / lanes<T>;  // vectors that hold the 16 accu
 // Calls visit(part, offset, count) for each vector of the row; only the last block has counts below a full vector.
 template <class T, class Visit>
 INLINE void for_each_vector(long n, Visit visit) {
-    const auto block = [&](long i) {
+    long i = 0;
+    for (; i + accumulators <= n; i += accumulators)
 #pragma GCC unroll 16
         for (int part = 0; part < parts<T>; ++part) visit(part, i + part * lanes<T>, lanes<T>);
-    };
-    long i = 0;
-    for (; i + 2 * accumulators <= n; i += 2 * accumulators) {
-        block(i);
-        block(i + accumulators);
-    }
-    if (i + accumulators <= n) {
-        block(i);
-        i += accumulators;
-    }
     if (i < n)
 #pragma GCC unroll 16
         for (int part = 0; part < parts<T>; ++part) {
