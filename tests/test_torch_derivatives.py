@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -148,23 +149,37 @@ def test_nan_stays_in_its_row(function: Function) -> None:
 # ---------------------------------------------------------------- half precision, memory
 
 
+IN_TORCH: dict[str, Any] = {
+    **{name: functools.partial(getattr(torch, name), dim=-1) for name in ("softmax", "log_softmax", "logsumexp")},
+    "sigmoid": torch.sigmoid,
+    "log_sigmoid": torch.nn.functional.logsigmoid,
+    "cross_entropy": torch.nn.functional.cross_entropy,
+    "binary_cross_entropy": torch.nn.functional.binary_cross_entropy_with_logits,
+}
+
+
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+@pytest.mark.parametrize("name", IN_TORCH)
 def test_half_gradients_are_no_worse_than_torchs(name: str, dtype: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     for n, spread in itertools.product((3, 40, 1000, 20000), (1.0, 5.0)):
         z = (torch.randn(8, n, generator=generator) * spread).to(dtype)
-        v = torch.randn(8 if name == "logsumexp" else (8, n), generator=generator).to(dtype)
-        v = v[:8] if name == "logsumexp" else v
-        wide = z.double().requires_grad_()
-        (truth,) = torch.autograd.grad(getattr(torch, name)(wide, dim=-1), wide, v.double())
-        errors = []
-        for f in (lambda z: getattr(softly, name)(z), lambda z: getattr(torch, name)(z, dim=-1)):
-            given = z.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(f(given), given, v)
-            errors.append((gradient.double() - truth).abs())
-        assert errors[0].max() <= errors[1].max(), (n, spread)
-        assert errors[0].mean() <= errors[1].mean(), (n, spread)
+        v = torch.randn(8, n, generator=generator).to(dtype)
+        rest: dict[str, tuple[Any, ...]] = {
+            "cross_entropy": (v.argmax(-1),),
+            "binary_cross_entropy": ((v > 0).to(dtype),),
+        }
+
+        def gradient(function: Any, z: Any, v: Any = v, rest: Any = rest) -> Any:
+            leaf = z.clone().requires_grad_()
+            result = function(leaf, *(x.to(z.dtype) if x.is_floating_point() else x for x in rest.get(name, ())))
+            cotangent = v.flatten()[: result.numel()].reshape(result.shape).to(z.dtype)
+            return torch.autograd.grad(result, leaf, cotangent)[0].double()
+
+        truth = gradient(IN_TORCH[name], z.double())
+        mine, theirs = ((gradient(f, z) - truth).abs() for f in (getattr(softly, name), IN_TORCH[name]))
+        assert mine.max() <= theirs.max(), (n, spread)
+        assert mine.mean() <= theirs.mean(), (n, spread)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "sparsemax", "entmax"])
