@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,7 @@ def graph_case() -> Contenders:
 
 
 def regression_case(width: int, dtype: Any) -> Contenders:
-    """Kernel regression of 1000 queries on 10,000 points, beside torch attention with a bias and scikit-learn."""
+    """Kernel regression of 1000 queries on 10,000 points, beside torch's attention with a bias and two libraries."""
     import torch
     from sklearn.metrics.pairwise import rbf_kernel
 
@@ -117,7 +119,14 @@ def regression_case(width: int, dtype: Any) -> Contenders:
 
     mine = lambda: softly.kernel_regression(x, y, query, 1.0)  # noqa: E731
     np.testing.assert_allclose(mine(), torch_attention()[0, 0, :, 0].numpy(), atol=1e-4)
-    return {"softly": mine, "torch": torch_attention, "scikit-learn": scikit_learn}
+    found: Contenders = {"softly": mine, "torch": torch_attention, "scikit-learn": scikit_learn}
+    if importlib.util.find_spec("statsmodels"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module="pandas")  # at each of its fits
+        from statsmodels.nonparametric.kernel_regression import KernelReg
+
+        found["statsmodels"] = lambda: KernelReg(y, x, "c" * width, reg_type="lc", bw=np.ones(width)).fit(query)[0]
+        np.testing.assert_allclose(mine(), found["statsmodels"](), atol=1e-4)
+    return found
 
 
 def attention_cases() -> list[tuple[str, Contenders]]:
