@@ -1,13 +1,5 @@
 // What batches of rows share: a batch holds lanes<T> rows, and each of their maxima, sums and logarithms in its lane.
 
-INLINE Doubles widened(Floats v, int half) { return half ? upper_doubles(v) : lower_doubles(v); }
-INLINE Doubles widened(Doubles v, int) { return v; }
-INLINE void narrowed(const Doubles* wide, Floats* v) { *v = narrow(wide[0], wide[1]); }
-INLINE void narrowed(const Doubles* wide, Doubles* v) { *v = *wide; }
-
-template <class T>
-constexpr int halves = lanes<T> / lanes<double>;
-
 template <class T>
 INLINE bool all_near(Vector<T> largest, double temperature) {
     const T limit = T(NearRange<T>::largest * temperature);
@@ -38,10 +30,10 @@ INLINE Pair<T> reciprocals(const Pair<double>* total) {
 
 // Logarithms of sums of exp((z - max)/T), and one bit for each row whose sum does not keep a tiny rest.
 template <class T>
-INLINE unsigned logs_of_sums(const Pair<double>* total, long n, Doubles* log_sum) {
+INLINE unsigned logs_of_sums(const Pair<double>* total, Vector<T> leader, long n, Doubles* log_sum) {
     unsigned lost = 0;
     for (int half = 0; half < halves<T>; ++half) {
-        const Pair<double> sum = beside_leader<T>(total[half]);
+        const Pair<double> sum = beside_leader<T>(total[half], widened(leader, half));
         log_sum[half] = log_of_pair(sum.hi, sum.lo);
         if (!keeps_rest<T>(1, n)) lost |= lanes_set((DoubleBits)(sum.hi < rest_is_kept)) << half * lanes<double>;
     }

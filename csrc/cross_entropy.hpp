@@ -84,8 +84,8 @@ INLINE unsigned cross_entropy(ShortRows<T>& batch, T* gradient, const Losses<T>&
     const Vector<T> score = of_label();
     Pair<double> total[halves<T>];
     Doubles log_sum[halves<T>];
-    batch.template exponentials<scaled, true>(losses.temperature, batch.column, total);
-    logs_of_sums<T>(total, batch.n, log_sum);
+    const Vector<T> leader = batch.template exponentials<scaled, true>(losses.temperature, batch.column, total);
+    logs_of_sums<T>(total, leader, batch.n, log_sum);
     losses.store_all(losses_of<T, scaled>(score, batch.largest, losses.temperature, log_sum));
     if (!gradient) return 0;
     Doubles factor[halves<T>];
@@ -115,16 +115,16 @@ INLINE double sum_of_others(const T* e, long n, long label) {
 
 // From the exponentials of rows, which stand where the gradient will.
 template <class T, bool scaled>
-INLINE void finish_rows(T* e, long n, Vector<T> score, Vector<T> largest, Pair<double>* total, const Losses<T>& losses) {
-    constexpr double leader = NearExp<T>::leader * (double)Exp<T>::scale;
+INLINE void finish_rows(T* e, long n, Vector<T> score, Vector<T> largest, Vector<T> leader, Pair<double>* total,
+                        const Losses<T>& losses) {
     Doubles log_sum[halves<T>], factor[halves<T>];
-    unsigned lost = logs_of_sums<T>(total, n, log_sum);
+    unsigned lost = logs_of_sums<T>(total, leader, n, log_sum);
     for (; lost; lost &= lost - 1) {
         const int row = __builtin_ctz(lost), half = row / lanes<double>, lane = row % lanes<double>;
         if (row >= losses.count || losses.label[row] < 0 || score[row] != largest[row]) continue;
         const double others = sum_of_others(e + row * n, n, losses.label[row]);
-        log_sum[half][lane] = log1p(others / leader);
-        total[half].hi[lane] = leader;
+        log_sum[half][lane] = log1p(others / leader[row]);
+        total[half].hi[lane] = leader[row];
         total[half].lo[lane] = others;
     }
     losses.store_all(losses_of<T, scaled>(score, largest, losses.temperature, log_sum));
@@ -154,10 +154,11 @@ INLINE unsigned cross_entropy(MediumRows<T>& batch, T* gradient, const Losses<T>
         return undone;
     }
     Pair<double> total[halves<T>];
-    batch.template exponentials<scaled>(losses.temperature, total, [&](int row, long offset, int count, Vector<T> e) {
+    const auto kept = [&](int row, long offset, int count, Vector<T> e) {
         store_counted(gradient + row * batch.n + offset, count, e);
-    });
-    finish_rows<T, scaled>(gradient, batch.n, score, batch.largest, total, losses);
+    };
+    const Vector<T> leader = batch.template exponentials<scaled>(losses.temperature, total, kept);
+    finish_rows<T, scaled>(gradient, batch.n, score, batch.largest, leader, total, losses);
     return 0;
 }
 
@@ -169,7 +170,7 @@ INLINE void cross_entropy_near(const T* scores, T* gradient, long n, T largest, 
     total[0] = near_sum<T, true>(exponential, scores, n,
                                  [&](long offset, int count, Vector<T> e) { store_counted(gradient + offset, count, e); });
     for (int half = 1; half < halves<T>; ++half) total[half] = total[0];
-    finish_rows<T, scaled>(gradient, n, score, broadcast(largest), total, losses);
+    finish_rows<T, scaled>(gradient, n, score, broadcast(largest), exponential(broadcast(largest)).hi, total, losses);
 }
 
 template <class T>

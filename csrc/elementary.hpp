@@ -5,6 +5,14 @@ INLINE Vector<T> broadcast(T value) {
     return value - Vector<T>{};
 }
 
+// A vector in double, half by half, and back.
+template <class T>
+constexpr int halves = lanes<T> / lanes<double>;
+INLINE Doubles widened(Floats v, int half) { return half ? upper_doubles(v) : lower_doubles(v); }
+INLINE Doubles widened(Doubles v, int) { return v; }
+INLINE void narrowed(const Doubles* wide, Floats* v) { *v = narrow(wide[0], wide[1]); }
+INLINE void narrowed(const Doubles* wide, Doubles* v) { *v = *wide; }
+
 template <class T>
 struct Pair {  // the unevaluated sum hi + lo
     Vector<T> hi, lo;

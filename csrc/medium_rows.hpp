@@ -28,9 +28,9 @@ struct MediumRows {
         for (int lane = 1; lane < width; ++lane) largest = maximum(best[lane], largest);
     }
 
-    // The sums of exponentials, which visit(row, offset, count, exponentials) sees.
+    // The sums of exponentials, which visit(row, offset, count, exponentials) sees. Returns those of the largest scores.
     template <bool scaled, class Visit>
-    INLINE void exponentials(double temperature, Pair<double>* total, Visit visit) const {
+    INLINE Vector<T> exponentials(double temperature, Pair<double>* total, Visit visit) const {
         const Near<T, scaled> near(largest, temperature);
         Doubles sum[width] = {};
         Vector<T> lost[width] = {};
@@ -67,6 +67,7 @@ struct MediumRows {
             for (int lane = 0; lane < width; ++lane) pairs[lane] = {sum[lane], lost[lane]};
             *total = combined_columns(pairs, width);
         }
+        return near(largest).hi;
     }
 
     // Each of the maps returns one bit for each row that it leaves undone.
@@ -85,8 +86,8 @@ struct MediumRows {
     template <bool scaled>
     INLINE unsigned logs(double temperature, Doubles* log_sum) const {
         Pair<double> total[halves<T>];
-        exponentials<scaled>(temperature, total, [](int, long, int, Vector<T>) {});
-        return logs_of_sums<T>(total, n, log_sum);
+        const Vector<T> leader = exponentials<scaled>(temperature, total, [](int, long, int, Vector<T>) {});
+        return logs_of_sums<T>(total, leader, n, log_sum);
     }
 
     template <bool scaled>

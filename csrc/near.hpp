@@ -44,14 +44,9 @@ struct ExponentialSum {
 
 // Of up to 16 entries, each alone in its accumulator. Exact, no bit of a tiny rest beside the leader is lost.
 template <bool exact>
-INLINE Pair<double> sum_of_few(const Exponential<float> (&e)[parts<float>]) {
+INLINE Pair<double> sum_of_few(const Floats (&e)[parts<float>], const Floats (&lost)[parts<float>]) {
     Doubles wide[parts<double>];
-    Floats lost[parts<float>];
-    for (int part = 0; part < parts<float>; ++part) {
-        wide[2 * part] = lower_doubles(e[part].hi);
-        wide[2 * part + 1] = upper_doubles(e[part].hi);
-        lost[part] = e[part].beside(e[part].hi);
-    }
+    for (int part = 0; part < parts<double>; ++part) wide[part] = widened(e[part / 2], part % 2);
     const Doubles all_lost = broadcast((double)combined(lost)[0]);
     if constexpr (!exact) return {combined(wide), all_lost};
     Pair<double> pairs[parts<double>];
@@ -60,9 +55,9 @@ INLINE Pair<double> sum_of_few(const Exponential<float> (&e)[parts<float>]) {
     return {total.hi, total.lo + all_lost};
 }
 template <bool exact>
-INLINE Pair<double> sum_of_few(const Exponential<double> (&e)[parts<double>]) {
+INLINE Pair<double> sum_of_few(const Doubles (&e)[parts<double>], const Doubles (&lost)[parts<double>]) {
     Pair<double> pairs[parts<double>];
-    for (int part = 0; part < parts<double>; ++part) pairs[part] = {e[part].hi, e[part].lo};
+    for (int part = 0; part < parts<double>; ++part) pairs[part] = {e[part], lost[part]};
     return combined(pairs);
 }
 
@@ -70,12 +65,13 @@ INLINE Pair<double> sum_of_few(const Exponential<double> (&e)[parts<double>]) {
 template <class T, bool exact, class Exp, class Visit>
 INLINE Pair<double> near_sum(const Exp& exponential, const T* scores, long n, Visit visit) {
     if (n <= accumulators) {
-        Exponential<T> e[parts<T>] = {};
+        Vector<T> e[parts<T>] = {}, lost[parts<T>] = {};
         for_each_vector<T>(n, [&](int part, long offset, int count) {
-            e[part] = exponential(load_padded(scores + offset, count));
-            visit(offset, count, e[part].hi);
+            const Exponential<T> one = exponential(load_padded(scores + offset, count));
+            visit(offset, count, e[part] = one.hi);
+            lost[part] = one.beside(one.hi);
         });
-        return sum_of_few<exact>(e);
+        return sum_of_few<exact>(e, lost);
     }
     Pair<double> total = {};
     for (long begin = 0; begin < n; begin += chunk_columns) {
@@ -123,15 +119,13 @@ INLINE bool softmax_near(const T* scores, T* out, long n, T largest, double temp
     return true;
 }
 
-// A sum of exponentials to one of exp((z - max)/T), at least 1: without the scale and the factor of NearExp.
+// A sum of exponentials over the one of the maximum, at least 1. Of floats the rest alone is divided, which is rounded far below
+// the last place of a float; of doubles the one of the maximum is a power of 2.
 template <class T>
-INLINE Pair<double> beside_leader(const Pair<double>& of) {
-    constexpr double factor = NearExp<T>::leader, unscale = (double)Exp<T>::unscale;
+INLINE Pair<double> beside_leader(const Pair<double>& of, Doubles leader) {
+    if constexpr (sizeof(T) == 4) return two_sum(broadcast(1.0), ((of.hi - leader) + of.lo) / leader);
     const Pair<double> sum = normalised(of);
-    const Doubles hi = sum.hi * unscale, lo = sum.lo * unscale;
-    if constexpr (factor == 1) return {hi, lo};
-    const Doubles quotient = hi / factor, product = quotient * factor;
-    return {quotient, (((hi - product) - product_error(quotient, broadcast(factor), product)) + lo) / factor};
+    return {sum.hi / leader, sum.lo / leader};
 }
 
 // Whether a sum keeps every bit of a tiny rest beside the leader; that of 16 accumulators of floats may not.
@@ -146,7 +140,8 @@ template <class T>
 INLINE double log_of_sum_of_row(const T* scores, long n, T largest, double temperature) {
     if (is_near(largest, temperature)) {
         const auto sum_of = [&](auto exponential) {
-            return beside_leader<T>(near_sum<T, true>(exponential, scores, n, [](long, int, Vector<T>) {}));
+            return beside_leader<T>(near_sum<T, true>(exponential, scores, n, [](long, int, Vector<T>) {}),
+                                    broadcast((double)exponential(broadcast(largest)).hi[0]));
         };
         const Pair<double> sum = temperature == 1 ? sum_of(Near<T, false>(broadcast(largest), temperature))
                                                   : sum_of(Near<T, true>(broadcast(largest), temperature));

@@ -15,8 +15,9 @@ struct LongColumns {
         for (long j = 0; j < n; ++j) largest = maximum(load(column + j * lanes<T>), largest);
     }
 
+    // Their sums; returns the exponentials of the largest scores.
     template <bool scaled, bool keep>
-    INLINE void exponentials(double temperature, Pair<double>* total) const {
+    INLINE Vector<T> exponentials(double temperature, Pair<double>* total) const {
         constexpr T floor = ExponentialSum<T>::floor;
         const Near<T, scaled> exponential(largest, temperature);
         Vector<T> sum[accumulators], lost[accumulators] = {};
@@ -36,6 +37,7 @@ struct LongColumns {
             const Vector<T> all_lost = combined_columns(lost, accumulators);
             for (int half = 0; half < halves<T>; ++half) total[half].lo += widened(all_lost, half);
         }
+        return exponential(largest).hi;
     }
 
     // Each of the maps returns one bit for each row that it leaves undone.
@@ -55,8 +57,8 @@ struct LongColumns {
     INLINE unsigned to_log_softmax(double temperature) {
         Pair<double> total[halves<T>];
         Doubles log_sum[halves<T>], none[halves<T>] = {};
-        exponentials<scaled, false>(temperature, total);
-        const unsigned undone = logs_of_sums<T>(total, n, log_sum);
+        const Vector<T> leader = exponentials<scaled, false>(temperature, total);
+        const unsigned undone = logs_of_sums<T>(total, leader, n, log_sum);
         const Pair<T> log_total = split<T>(log_sum, none);
         const Division<T> by(temperature);
         for (long j = 0; j < n; ++j) {
@@ -71,8 +73,8 @@ struct LongColumns {
     INLINE unsigned logsumexp(T* out, double temperature) const {
         Pair<double> total[halves<T>];
         Doubles log_sum[halves<T>];
-        exponentials<scaled, false>(temperature, total);
-        const unsigned undone = logs_of_sums<T>(total, n, log_sum);
+        const Vector<T> leader = exponentials<scaled, false>(temperature, total);
+        const unsigned undone = logs_of_sums<T>(total, leader, n, log_sum);
         store(out, potentials<T>(largest, temperature, log_sum));
         return undone;
     }

@@ -44,9 +44,9 @@ struct ShortRows {
         for (long j = 0; j < n; ++j) largest = maximum(column[j], largest);
     }
 
-    // The exponentials, to e, which may be column, and their sums as sum_of_few's.
+    // The exponentials, to e, which may be column, and their sums as sum_of_few's. Returns those of the largest scores.
     template <bool scaled, bool exact>
-    INLINE void exponentials(double temperature, Vector<T>* e, Pair<double>* total) const {
+    INLINE Vector<T> exponentials(double temperature, Vector<T>* e, Pair<double>* total) const {
         const Near<T, scaled> exponential(largest, temperature);
         Vector<T> lost[short_columns];
         for (long j = 0; j < n; ++j) {
@@ -69,6 +69,7 @@ struct ShortRows {
             const Vector<T> all_lost = combined_columns(lost, n);
             for (int half = 0; half < halves<T>; ++half) total[half].lo += widened(all_lost, half);
         }
+        return exponential(largest).hi;
     }
 
     INLINE void store_rows(T* out) {
@@ -109,8 +110,8 @@ struct ShortRows {
     INLINE void logs(double temperature, Doubles* log_sum) const {
         Vector<T> e[short_columns];
         Pair<double> total[halves<T>];
-        exponentials<scaled, true>(temperature, e, total);
-        logs_of_sums<T>(total, n, log_sum);
+        const Vector<T> leader = exponentials<scaled, true>(temperature, e, total);
+        logs_of_sums<T>(total, leader, n, log_sum);
     }
 
     template <bool scaled>

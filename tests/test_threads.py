@@ -114,7 +114,7 @@ for _ in range(20):
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or _kernels.core.threads() < 2, reason="one processor")
 def test_a_helper_that_sleeps_where_its_caller_runs_is_sent_to_another_processor():
-    """It woke there, behind the caller, and two threads took as long as one: at most 4 ms, but most calls end sooner."""
+    """It woke there, behind the caller, and short calls of two threads took as long as of one."""
     done = python(HELPER_BEHIND_ITS_CALLER, OMP_NUM_THREADS="2")
     assert done.stdout == "moved\n", done.stderr
 

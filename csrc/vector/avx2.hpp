@@ -49,8 +49,11 @@ INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm256_cvtps_pd(_m
 INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
     return (FloatBits)_mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i*)table), (__m256i)at);
 }
-// 0 where the sign bit is set.
-INLINE FloatBits not_negative(FloatBits v) { return (FloatBits)_mm256_max_epi32((__m256i)v, _mm256_setzero_si256()); }
+// fused(a, b, c), and 0 where z is below the bound, whatever a, b and c are; NaN is not below.
+INLINE Floats fused_unless_below(Floats bound, Floats z, Floats a, Floats b, Floats c) {
+    const __m256 kept = _mm256_cmp_ps((__m256)z, (__m256)bound, _CMP_NLT_UQ);
+    return (Floats)_mm256_and_ps(kept, (__m256)fused(a, b, c));
+}
 INLINE Floats float16_to_floats(const void* p) {
     return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
 }

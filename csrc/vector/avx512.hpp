@@ -41,8 +41,11 @@ INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm512_cvtps_pd(_m
 INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
     return (FloatBits)_mm512_permutexvar_epi32((__m512i)at, _mm512_broadcast_i32x8(_mm256_loadu_si256((const __m256i*)table)));
 }
-// 0 where the sign bit is set.
-INLINE FloatBits not_negative(FloatBits v) { return (FloatBits)_mm512_max_epi32((__m512i)v, _mm512_setzero_si512()); }
+// fused(a, b, c), and 0 where z is below the bound, whatever a, b and c are; NaN is not below.
+INLINE Floats fused_unless_below(Floats bound, Floats z, Floats a, Floats b, Floats c) {
+    const __mmask16 kept = _mm512_cmp_ps_mask((__m512)z, (__m512)bound, _CMP_NLT_UQ);
+    return (Floats)_mm512_maskz_fmadd_ps(kept, (__m512)a, (__m512)b, (__m512)c);
+}
 INLINE Floats float16_to_floats(const void* p) {
     return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }

@@ -65,8 +65,10 @@ INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
     for (int i = 0; i < lanes<float>; ++i) r[i] = table[at[i] & 7];
     return r;
 }
-// 0 where the sign bit is set.
-INLINE FloatBits not_negative(FloatBits v) { return v & ((v >> 31) - 1); }
+// fused(a, b, c), and 0 where z is below the bound, whatever a, b and c are; NaN is not below.
+INLINE Floats fused_unless_below(Floats bound, Floats z, Floats a, Floats b, Floats c) {
+    return z < bound ? Floats{} : fused(a, b, c);
+}
 // A float16's bits 13 to the left are a float 2^112 too small, subnormals included.
 INLINE Floats float16_to_floats(const void* p) {
     unsigned short half[lanes<float>];
