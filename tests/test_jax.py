@@ -115,6 +115,20 @@ def test_eager_is_jit(name: str) -> None:
     np.testing.assert_allclose(eager, jax.jit(CALLS[name])(z, t, where, alpha), rtol=1e-14)
 
 
+@pytest.mark.parametrize("name", slow_but("softmax", "segment_softmax", of=CALLS))
+def test_vmap_over_one_argument_beside_arrays_that_it_does_not_map(name: str) -> None:
+    """A mask or temperature that vmap maps has no device to be moved to."""
+    given, others = arguments(), arguments(seed=1)
+    given[:3] = map(jnp.asarray, given[:3])
+    for at in range(3):
+        each = jnp.stack([given[at], jnp.asarray(others[at])])
+
+        def call(one: Any, at: int = at) -> Any:
+            return CALLS[name](*given[:at], one, *given[at + 1 :])
+
+        np.testing.assert_allclose(jax.vmap(call)(each), jnp.stack([call(one) for one in each]), rtol=1e-14)
+
+
 def test_a_traced_temperature_of_numpys_scores() -> None:
     z = np.array([2.0, 1.0, -1.0])
     found = jax.grad(lambda t: softly.logsumexp(z, temperature=t))(2.0)

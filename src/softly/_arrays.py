@@ -103,6 +103,8 @@ def beside(xp: ModuleType, value: Any, name: str, scores: Array) -> Array:
         return as_array(value, name)[1]
     if is_tensor(value):  # asarray would warn of one that records a gradient
         return value.to(scores.device)
+    if _is_jax_trace(value):  # has no device yet
+        return value
     return xp.asarray(value, device=device(scores))
 
 
@@ -243,6 +245,11 @@ def jax_of(*values: Any) -> Any:
     return importlib.import_module("softly.jax")
 
 
+def _is_jax_trace(value: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)
+
+
 def is_readable(array: Array) -> bool:
     """Whether values can be looked at without tracing, transforming or waiting for a device."""
     if is_tensor(array):
@@ -252,10 +259,7 @@ def is_readable(array: Array) -> bool:
         if isinstance(array, torch._subclasses.FakeTensor) or not array.is_cpu:
             return False
         return torch._C._functorch.peek_interpreter_stack() is None
-    jax = sys.modules.get("jax")
-    if jax is not None and isinstance(array, jax.core.Tracer):
-        return False
-    return "cuda" not in str(getattr(array, "device", "cpu"))
+    return not _is_jax_trace(array) and "cuda" not in str(getattr(array, "device", "cpu"))
 
 
 def check_out(out: Any, xp: ModuleType, scores: Array, shape: tuple[int, ...], dtype: Any) -> None:
