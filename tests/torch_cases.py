@@ -100,6 +100,16 @@ OTHERS: dict[str, Callable[[Any], Any]] = {
     "attention": lambda z: softly.attention(z, _keys(z), _keys(z) + 1),
     "attention at 1.5": lambda z: softly.attention(z, _keys(z), _keys(z) + 1, alpha=1.5),
     "attention_weights": lambda z: softly.attention_weights(z, _keys(z)),
+    "kernel_regression": lambda z: softly.kernel_regression(_keys(z), _keys(z)[:, 0] + 1, z, 0.7),
+    "kernel_regression, masked": lambda z: softly.kernel_regression(
+        _keys(z), _keys(z) + 1, z, [0.5, 0.7, 0.9, 1.1, 1.3], where=torch.tensor([True, False, True, True])
+    ),
+    "kernel_regression, exponential_dot": lambda z: softly.kernel_regression(
+        _keys(z), _keys(z) + 1, z, 0.7, "exponential_dot"
+    ),
+    "kernel_regression, a function": lambda z: softly.kernel_regression(
+        _keys(z), _keys(z) + 1, z, 0.7, lambda query, x: query @ x.T
+    ),
     "attention_statistics": lambda z: softly.attention_statistics(z, _keys(z)).entropy,
 }
 
