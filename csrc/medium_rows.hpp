@@ -22,19 +22,16 @@ struct MediumRows {
     INLINE void find_largest() {
         Vector<T> best[width];
         for (int row = 0; row < width; ++row) best[row] = largest_parts(scores + at.begin[row], at.size[row]);
-        transpose_block<T>(best);
-        largest = best[0];
-#pragma GCC unroll 16
-        for (int lane = 1; lane < width; ++lane) largest = maximum(best[lane], largest);
+        largest = across_rows<width / 2>(best, Maximum{});
     }
 
     // The sums of exponentials, which visit(row, offset, count, exponentials) sees. Returns those of the largest scores.
     template <bool scaled, class Visit>
     INLINE Vector<T> exponentials(double temperature, Pair<double>* total, Visit visit) const {
         const Near<T, scaled> near(largest, temperature);
-        Doubles sum[width] = {};
-        Vector<T> lost[width] = {};
-        for (int row = 0; row < at.count; ++row) {
+        Doubles sum[width];
+        Vector<T> lost[width];
+        for (int row = 0; row < width; ++row) {  // lanes without a row repeat one
             const Near<T, scaled> exponential = near.of_row(row);
             ExponentialSum<T> sums;
             const T* z = scores + at.begin[row];
@@ -52,20 +49,14 @@ struct MediumRows {
             else
                 lost[row] = left.lo;
         }
-        for (int row = at.count; row < width; ++row) {
-            sum[row] = sum[0];
-            lost[row] = lost[0];
-        }
-        for (int half = 0; half < halves<T>; ++half) transpose_block<double>(sum + half * lanes<double>);
-        transpose_block<T>(lost);
         if constexpr (sizeof(T) == 4) {
-            const Vector<T> all_lost = combined_columns(lost, width);
+            const Vector<T> all_lost = across_rows<width / 2>(lost, Plus{});
             for (int half = 0; half < halves<T>; ++half)
-                total[half] = {combined_columns(sum + half * lanes<double>, lanes<double>), widened(all_lost, half)};
+                total[half] = {across_rows<lanes<double> / 2>(sum + half * lanes<double>, Plus{}), widened(all_lost, half)};
         } else {
             Pair<double> pairs[width];
-            for (int lane = 0; lane < width; ++lane) pairs[lane] = {sum[lane], lost[lane]};
-            *total = combined_columns(pairs, width);
+            for (int row = 0; row < width; ++row) pairs[row] = {sum[row], lost[row]};
+            *total = across_rows<width / 2>(pairs, Plus{});
         }
         return near(largest).hi;
     }

@@ -53,9 +53,7 @@ INLINE void softmax_gradient_batch(const Rows& r, long first, int count, double*
         product[i] = combined_parts(sums.product);
         needs_pivot[i] = sums.needs_pivot;
     }
-    transpose_block<double>(sum);
-    transpose_block<double>(product);
-    const Doubles mean = combined_columns(product, lanes<double>) / combined_columns(sum, lanes<double>);
+    const Doubles mean = across_rows<lanes<double> / 2>(product, Plus{}) / across_rows<lanes<double> / 2>(sum, Plus{});
     for (int i = 0; i < count; ++i) {
         const Span row = r.row(first + i);
         const double temperature = r.temperature_of(first + i);

@@ -10,6 +10,26 @@ INLINE Vector<T> picked(Vector<T> a, Vector<T> b, From from) {
     return picked(a, b, from, std::make_index_sequence<lanes<T>>{});
 }
 
+// Of two vectors, in lanes whose bit d is clear from a and in the others from b: entries whose bit d is clear, or set.
+template <int d, class V>
+INLINE V lower_of(V a, V b) {
+    constexpr int n = lanes<Scalar<V>>;
+    return picked<Scalar<V>>(a, b, [](int lane) { return lane & d ? n + (lane ^ d) : lane; });
+}
+template <int d, class V>
+INLINE V upper_of(V a, V b) {
+    constexpr int n = lanes<Scalar<V>>;
+    return picked<Scalar<V>>(a, b, [](int lane) { return lane & d ? n + lane : lane ^ d; });
+}
+template <int d>
+INLINE Pair<double> lower_of(const Pair<double>& a, const Pair<double>& b) {
+    return {lower_of<d>(a.hi, b.hi), lower_of<d>(a.lo, b.lo)};
+}
+template <int d>
+INLINE Pair<double> upper_of(const Pair<double>& a, const Pair<double>& b) {
+    return {upper_of<d>(a.hi, b.hi), upper_of<d>(a.lo, b.lo)};
+}
+
 // In each group of four lanes, rows a, b, c, d to columns.
 template <class T>
 INLINE void transpose_quads(Vector<T>& a, Vector<T>& b, Vector<T>& c, Vector<T>& d) {
@@ -36,9 +56,20 @@ INLINE void transpose_block(Vector<T>* block) {
         for (int i = 0; i < lanes<T>; ++i)
             if (!(i & d)) {
                 const Vector<T> a = block[i], b = block[i | d];
-                block[i] = picked<T>(a, b, [](int lane) { return lane & d ? lanes<T> + (lane ^ d) : lane; });
-                block[i | d] = picked<T>(a, b, [](int lane) { return lane & d ? lanes<T> + lane : lane ^ d; });
+                block[i] = lower_of<d>(a, b);
+                block[i | d] = upper_of<d>(a, b);
             }
         transpose_block<T, d / 2>(block);
     }
+}
+
+// The lanes of 2 d rows combined, those of row i in lane i, by the tree of across(). Half the moves of a transposition.
+template <int d, class Row, class Combine>
+INLINE Row across_rows(Row* rows, Combine combine) {
+    if constexpr (d > 0) {
+#pragma GCC unroll 16
+        for (int i = 0; i < d; ++i) rows[i] = combine(lower_of<d>(rows[i], rows[i + d]), upper_of<d>(rows[i], rows[i + d]));
+        return across_rows<d / 2>(rows, combine);
+    }
+    return rows[0];
 }
