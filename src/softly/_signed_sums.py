@@ -16,7 +16,7 @@ import numpy as np
 
 from softly._arrays import Array, Axis, Empty, as_array, as_mask, beside, device, in_shape_of, is_tensor, jax_of
 from softly._errors import InputError
-from softly._expressions import fill_empty, shifted, temperature_of
+from softly._expressions.groups import fill_empty, shifted, temperature_of
 from softly._rows import Rows, as_rows
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from softly._arrays import Array, Axis, as_array, beside, check_alpha, in_shape_of, quiet
 from softly._errors import InputError
-from softly._expressions import shifted, temperature_of
+from softly._expressions.groups import shifted, temperature_of
 from softly._rows import Rows, as_rows
 from softly._targets import as_targets
 from softly.maps import entmax

@@ -14,7 +14,7 @@ import numpy as np
 
 from softly._arrays import Array, Axis, check_temperature, is_readable, quiet
 from softly._errors import InputError
-from softly._expressions import temperature_of
+from softly._expressions.groups import temperature_of
 from softly._records import Record
 from softly._rows import Rows, as_rows
 from softly.curvature.products import first_largest

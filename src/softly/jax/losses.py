@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from softly import _expressions
 from softly._arrays import Array
+from softly._expressions.groups import shifted
 from softly._rows import Rows
 from softly.jax.maps import moved
 from softly.losses.fenchel_young import values
@@ -40,6 +40,6 @@ def _losses_jvp(alpha: float, primals: Any, tangents: Any) -> tuple[Array, Array
     dz, dt = moved(d_rows.scores), moved(d_rows.temperature)
     change = jnp.zeros_like(result) if dz is None else (in_scores * dz).sum(-1)
     if dt is not None and not isinstance(rows.temperature, float):
-        heights, _ = _expressions.shifted(rows)
+        heights, _ = shifted(rows)
         change = change - jnp.where(in_scores == 0, 0, in_scores * heights).sum(-1) * dt
     return result, change

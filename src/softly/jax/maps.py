@@ -24,7 +24,14 @@ import numpy as np
 
 from softly import _expressions
 from softly._arrays import Array, as_array
-from softly._expressions import Groups
+from softly._expressions.entmax import (
+    entmax_by_last,
+    leaders_at_any_temperature,
+    log_leader,
+    normalised,
+    ratio_to_leader,
+)
+from softly._expressions.groups import Groups, shifted, temperature_of
 from softly._rows import Rows
 from softly.jax.segments import SegmentsInAnyOrder
 
@@ -44,7 +51,7 @@ def constant(array: jax.Array) -> jax.Array:
 
 
 def until_still(step: Callable[..., Any], state: tuple[Array, ...], most: int) -> tuple[Array, ...]:
-    """The state after so many steps, at most `most`, that none moves: `softly._expressions` as a loop of XLA's."""
+    """The state after so many steps, at most `most`, that none moves: softly._expressions.entmax as a loop of XLA's."""
 
     def following(carry: Any) -> Any:
         steps, state, _ = carry
@@ -79,15 +86,15 @@ def _entmax(groups: Groups, delta: Any) -> Array:
     """entmax at an alpha = 1 + delta that is not known while tracing: NaN below 1."""
     if groups.scores.shape[-1] == 0:
         return groups.scores
-    x, _ = _expressions.shifted(groups)
+    x, _ = shifted(groups)
     below, above = jnp.clip(delta, _LEAST_DELTA, 1.0), jnp.clip(delta, 1.0, np.finfo(x.dtype).max)
 
     def of_leader() -> Array:
-        return _expressions.ratio_to_leader(groups, x, _expressions.log_leader(groups, x, below), below)[0]
+        return ratio_to_leader(groups, x, log_leader(groups, x, below), below)[0]
 
-    p = jax.lax.cond(delta > 1, lambda: _expressions.entmax_by_last(groups, x, above), of_leader)
-    p = jnp.where(delta == math.inf, _expressions.leaders_at_any_temperature(groups, x), p)
-    return _expressions.normalised(groups, x, jnp.where(delta >= 0, p, math.nan))
+    p = jax.lax.cond(delta > 1, lambda: entmax_by_last(groups, x, above), of_leader)
+    p = jnp.where(delta == math.inf, leaders_at_any_temperature(groups, x), p)
+    return normalised(groups, x, jnp.where(delta >= 0, p, math.nan))
 
 
 # ---------------------------------------------------------------- derivatives
@@ -131,7 +138,7 @@ def inverse(t: Array) -> Array:
 
 def _d_quotient(groups: Groups, d_groups: Groups, pivot: Any) -> Array:
     """dx = (dz - (x - pivot / T) dT) / T, 0 for infinite scores and at the limits of T."""
-    z, t = groups.scores, _expressions.temperature_of(groups)
+    z, t = groups.scores, temperature_of(groups)
     rate = inverse(t)
     finite = jnp.abs(z) != math.inf  # or NaN, which must be seen
     dz, dt = moved(d_groups.scores), moved(d_groups.temperature)

@@ -8,7 +8,7 @@ from typing import Any
 
 from softly._arrays import Array, Axis, check_alpha, is_tensor, jax_of, quiet
 from softly._errors import InputError
-from softly._expressions import shifted
+from softly._expressions.groups import shifted
 from softly._rows import Rows
 from softly.losses.cross_entropy import rows_value_and_gradient
 from softly.losses.rows import differences, rows_and_targets, without_dropped

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from softly._arrays import Array, Axis, jax_of
-from softly._expressions import temperature_of
+from softly._expressions.groups import temperature_of
 from softly._rows import Rows, as_rows
 from softly.losses.targets import Targets, as_targets
 

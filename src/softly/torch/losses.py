@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softly._expressions import shifted
+from softly._expressions.groups import shifted
 from softly._rows import Rows
 from softly.losses.fenchel_young import values
 from softly.losses.rows import slopes

@@ -1,8 +1,4 @@
-"""The maps as array expressions: the definition of each, for rows and for segments, on any array library.
-
-A compiled kernel may replace one (softly._kernels); what it gives must agree. `groups` is a `Rows` or a `Segments`: it
-holds the scores, the temperatures, and reductions within each group.
-"""
+"""entmax as an array expression: thresholds, found by steps that need no sorting."""
 
 from __future__ import annotations
 
@@ -11,39 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from softly._arrays import Array, device, is_readable, jax_of
-from softly._rows import Rows
-from softly._segments import Segments
-
-Groups = Rows | Segments
+from softly._expressions.groups import Groups, fill_empty, gap, shifted
 
 _MOST_STEPS = 200  # of the search for a threshold: bisection alone needs about 60
-
-
-def softmax(groups: Groups) -> Array:
-    """exp(x) / sum exp(x)."""
-    if groups.scores.shape[-1] == 0:
-        return groups.scores
-    x, _ = shifted(groups)
-    e = groups.xp.exp(x)  # 1 throughout where nothing is possible
-    return e / fill_empty(groups, groups.total(e), math.inf, groups.size)
-
-
-def log_softmax(groups: Groups) -> Array:
-    """x - log sum exp(x)."""
-    if groups.scores.shape[-1] == 0:
-        return groups.scores
-    x, _ = shifted(groups)
-    return fill_empty(groups, x - _log_of_sum(groups, x), -math.inf, -groups.xp.log(groups.size))
-
-
-def logsumexp(groups: Groups) -> Array:
-    """max z/T + log sum exp(x), one a group."""
-    nothing = math.nan if groups.empty == "nan" else -math.inf
-    if groups.scores.shape[-1] == 0:
-        return groups.each(groups.scores, nothing)
-    x, top = shifted(groups)
-    potential = fill_empty(groups, top + _log_of_sum(groups, x), -math.inf, -math.inf)
-    return groups.each(potential, nothing)
 
 
 def entmax(groups: Groups, alpha: float) -> Array:
@@ -71,85 +37,6 @@ def normalised(groups: Groups, x: Array, p: Array) -> Array:
     return fill_empty(groups, p / groups.total(p), 0.0, 1 / groups.size)
 
 
-def sigmoid(groups: Groups) -> Array:
-    """1 / (1 + exp(-x)); below 0 exp(x) / (1 + exp(x)), which keeps every bit of a small result."""
-    xp, x = groups.xp, quotient(groups)
-    e = xp.exp(-xp.abs(x))
-    return xp.where(x < 0, e, xp.ones_like(e)) / (1 + e)
-
-
-def log_sigmoid(groups: Groups) -> Array:
-    """min(x, 0) - log(1 + exp(-|x|))."""
-    xp, x = groups.xp, quotient(groups)
-    return xp.where(x > 0, xp.zeros_like(x), x) - xp.log1p(xp.exp(-xp.abs(x)))
-
-
-def temperature_of(groups: Groups) -> Array:
-    """With the last axis of the scores, and in their dtype."""
-    xp, t = groups.xp, groups.temperature
-    if isinstance(t, float):
-        return xp.asarray(t, dtype=groups.scores.dtype, device=device(groups.scores))
-    return groups.spread(xp.astype(t, groups.scores.dtype, copy=False))
-
-
-def quotient(groups: Groups) -> Array:
-    """x = z / T: infinite scores stay so at every T, and 0 / 0 is 0."""
-    xp, z, t = groups.xp, groups.scores, temperature_of(groups)
-    finite = xp.where(xp.abs(z) == math.inf, xp.zeros_like(z), z)
-    x = xp.where((finite == 0) & (t >= 0), finite, finite / t)  # a NaN temperature, unread, stays NaN
-    return xp.where(xp.abs(z) == math.inf, z, x)
-
-
-def shifted(groups: Groups) -> tuple[Array, Array]:
-    """x = (z - max z) / T with every limit in place, and max z / T, both with a last axis.
-
-    Groups whose largest score is +inf become 0 at those and -inf elsewhere, groups with nothing possible 0.
-    """
-    xp, z, t = groups.xp, groups.scores, temperature_of(groups)
-    top = groups.largest(z)
-    leader = xp.zeros_like(z) if isinstance(groups.temperature, float) else _nan_unless(xp, t >= 0, xp.zeros_like(z))
-    x = xp.where(z == top, leader, _gap(groups, z, top))
-    quotient = xp.where(top == 0, xp.zeros_like(top), top / t)
-    return x, xp.where(xp.abs(top) == math.inf, top, quotient)
-
-
-def _nan_unless(xp: Any, condition: Array, x: Array) -> Array:
-    return xp.where(condition, x, xp.full_like(x, math.nan))
-
-
-def _scores_of_limit(groups: Groups) -> Array:
-    """The scores, but where +inf is among them: 0 for each +inf and -inf for all others."""
-    xp, z = groups.xp, groups.scores
-    ties = xp.where(z == math.inf, xp.zeros_like(z), xp.full_like(z, -math.inf))
-    return xp.where(groups.largest(z) == math.inf, ties, z)
-
-
-def _gap(groups: Groups, z: Array, pivot: Array) -> Array:
-    """(z - pivot) / T; above T = 1 all are halved first, for a difference may overflow where the quotient does not."""
-    if isinstance(groups.temperature, float) and groups.temperature == 1:
-        return z - pivot
-    xp, t = groups.xp, temperature_of(groups)
-    scale = xp.where(t > 1, xp.full_like(t, 0.5), xp.ones_like(t))
-    d = z * scale - pivot * scale
-    gap = xp.where((d == 0) & (t >= 0), xp.zeros_like(d), d / (t * scale))  # a NaN temperature, unread, stays NaN
-    return xp.where(d == -math.inf, d, gap)
-
-
-def _log_of_sum(groups: Groups, x: Array) -> Array:
-    """log sum exp(x) where the largest entry is 0: the leaders are counted, the rest summed, log1p of both."""
-    xp, leader = groups.xp, x == 0
-    count = groups.total(xp.astype(leader, x.dtype))
-    rest = groups.total(xp.where(leader, xp.zeros_like(x), xp.exp(x)))
-    return xp.log1p(rest + (count - 1))
-
-
-def leaders_at_any_temperature(groups: Groups, x: Array) -> Array:
-    """1 for the largest scores, at T = inf for all possible ones; a finite T may be infinite in the scores' dtype."""
-    xp, t, z = groups.xp, groups.temperature, _scores_of_limit(groups)
-    flat = xp.asarray(t == math.inf, device=device(x)) if isinstance(t, float) else groups.spread(t == math.inf)
-    return xp.astype(xp.where(flat, x == 0, z == groups.largest(z)), x.dtype)
-
-
 def _threshold(groups: Groups, x: Array, power: int) -> Array:
     """u = [x + s]_+ with sum u^power = 1, for power 1 (sparsemax) or 2 (entmax at 1.5).
 
@@ -172,6 +59,20 @@ def _threshold(groups: Groups, x: Array, power: int) -> Array:
 
     (s,) = _until_still(groups, newton, xp.ones_like(groups.largest(x)))
     return xp.maximum(x + s, xp.zeros_like(x))
+
+
+def leaders_at_any_temperature(groups: Groups, x: Array) -> Array:
+    """1 for the largest scores, at T = inf for all possible ones; a finite T may be infinite in the scores' dtype."""
+    xp, t, z = groups.xp, groups.temperature, _scores_of_limit(groups)
+    flat = xp.asarray(t == math.inf, device=device(x)) if isinstance(t, float) else groups.spread(t == math.inf)
+    return xp.astype(xp.where(flat, x == 0, z == groups.largest(z)), x.dtype)
+
+
+def _scores_of_limit(groups: Groups) -> Array:
+    """The scores, but where +inf is among them: 0 for each +inf and -inf for all others."""
+    xp, z = groups.xp, groups.scores
+    ties = xp.where(z == math.inf, xp.zeros_like(z), xp.full_like(z, -math.inf))
+    return xp.where(groups.largest(z) == math.inf, ties, z)
 
 
 def log_leader(groups: Groups, x: Array, delta: Any) -> Array:
@@ -224,7 +125,7 @@ def entmax_by_last(groups: Groups, x: Array, delta: Any) -> Array:
         """The support without its last scores, and (p^delta - t^delta) there."""
         last = -groups.largest(xp.where(support, -z, -math.inf * unit))
         above = support & (z > last)
-        return above, xp.where(above, delta * _gap(groups, z, last), nought)
+        return above, xp.where(above, delta * gap(groups, z, last), nought)
 
     def shrink(support: Array) -> tuple[tuple[Array], Array]:
         above, base = above_last(support)
@@ -256,14 +157,3 @@ def _until_still(groups: Groups, step: Callable[..., tuple[tuple[Array, ...], Ar
         if is_readable(moves) and not bool(groups.xp.any(moves)):
             break
     return state
-
-
-def fill_empty(groups: Groups, result: Array, zero: float, uniform: Array | float) -> Array:
-    """What a group with nothing possible gives, as `empty` says.
-
-    The result tells which groups hold a NaN: the largest score may be -inf beside one, as XLA's is in large arrays.
-    """
-    xp = groups.xp
-    value = {"zero": zero, "raise": zero, "nan": math.nan, "uniform": uniform}[groups.empty]
-    nothing = (groups.largest(groups.scores) == -math.inf) & ~xp.isnan(result)
-    return xp.where(nothing, value + xp.zeros_like(result), result)
