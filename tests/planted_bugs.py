@@ -134,8 +134,8 @@ BUGS = (
     Bug(
         "short rows are transposed with two lanes exchanged",
         "transpose.hpp",
-        "return lane & d ? lanes<T> + lane : lane ^ d;",
-        "return lane & d ? lanes<T> + lane : lane;",
+        "return lane & d ? n + lane : lane ^ d;",
+        "return lane & d ? n + lane : lane;",
     ),
     Bug(
         "a batch of short rows writes beyond its end",
