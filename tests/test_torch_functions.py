@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import softly
 
 torch = pytest.importorskip("torch", exc_type=ImportError)
 
-from torch_cases import OTHERS, scores  # noqa: E402
+from torch_cases import FUNCTIONS, OTHERS, scores  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(semantics.FORCED, reason="told for the default target"),
@@ -58,6 +59,21 @@ def test_vmap_is_a_loop_and_hessians_are_second_derivatives(function: Function) 
 
     forward, reverse = torch.func.hessian(loss)(scores()), torch.func.jacrev(torch.func.jacrev(loss))(scores())
     torch.testing.assert_close(forward, reverse, rtol=1e-9, atol=1e-11)
+
+
+MAPS = {name: functools.partial(lambda f, z: f(z, None, 1.3), function) for name, function in FUNCTIONS.items()}
+
+
+@pytest.mark.parametrize("function", [*OTHERS.values(), *MAPS.values()], ids=[*OTHERS, *MAPS])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_of_many_cotangents_at_once(function: Function, create_graph: bool) -> None:
+    """is_grads_batched: losses scaled a finished gradient in its own memory, attention copied the batch's."""
+    z = scores().requires_grad_()
+    cotangents = torch.randn(4, *function(z).shape, dtype=z.dtype, generator=torch.Generator().manual_seed(0))
+    options = {"create_graph": create_graph, "retain_graph": create_graph}
+    (found,) = torch.autograd.grad(function(z), z, cotangents, is_grads_batched=True, **options)
+    expected = torch.stack([torch.autograd.grad(function(z), z, v)[0] for v in cotangents])
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
 @every

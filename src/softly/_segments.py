@@ -118,8 +118,7 @@ class Segments:
             longest = int(xp.max(self.offsets[1:] - self.offsets[:-1]))
         step = 1
         while step < longest:
-            before = xp.concat([x[..., :step], x[..., : n - step]], axis=-1)
-            x = xp.where(self._position >= step, combine(x, before), x)
+            x = xp.where(self._position >= step, combine(x, xp.roll(x, step, axis=-1)), x)
             step *= 2
         return xp.take(x, self._last, axis=-1)
 

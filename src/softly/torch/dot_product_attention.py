@@ -17,6 +17,7 @@ from softly._arrays import without_autocast
 from softly.dot_product_attention import compiled, expression
 from softly.dot_product_attention.problem import Problem
 from softly.torch import memory
+from softly.torch.finished import is_batch
 from softly.torch.operators import in_transform, is_traced
 
 _DIFFERENTIABLE = ("query", "key", "value", "bias", "temperature", "alpha")
@@ -65,8 +66,8 @@ class _Attention(torch.autograd.Function):
             return (None,) * (2 + len(needed))
         problem = _with(ctx.problem, ctx.saved_tensors)
         with without_autocast(problem.query):
-            if torch.is_grad_enabled():
-                found = _gradients(problem, needed, cotangents, create_graph=True)
+            if torch.is_grad_enabled() or any(c is not None and is_batch(c) for c in cotangents):
+                found = _gradients(problem, needed, cotangents, create_graph=torch.is_grad_enabled())
             else:
                 found = _in_blocks(problem, needed, cotangents)
         return None, None, *found
@@ -91,7 +92,8 @@ def _by_kernel(problem: Problem, wants_logsumexp: bool) -> tuple[Tensor, Tensor 
 
 def _gradients(problem: Problem, needed: Any, cotangents: Any, *, create_graph: bool = False) -> list[Tensor | None]:
     """Of the expression, in the problem's tensors."""
-    results = expression.whole(problem, cotangents[1] is not None)
+    with torch.enable_grad():
+        results = expression.whole(problem, cotangents[1] is not None)
     pairs = [
         (result, cotangent) for result, cotangent in zip(results, cotangents, strict=True) if cotangent is not None
     ]
@@ -117,8 +119,7 @@ def _in_blocks(problem: Problem, needed: Any, cotangents: Any) -> list[Tensor | 
             None if of_output is None else of_output[..., rows, :],
             None if of_potential is None else of_potential[..., rows],
         )
-        with torch.enable_grad():
-            found = _gradients(_with(part, leaves), needed, slices)
+        found = _gradients(_with(part, leaves), needed, slices)
         for name, total, gradient in zip(_DIFFERENTIABLE, totals, found, strict=True):
             if total is None or gradient is None:
                 continue

@@ -5,14 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from softly.torch.operators import is_traced
+from softly.torch.operators import in_transform, is_traced
 
 
 def times(gradient: Tensor, factor: Tensor) -> Tensor:
     """A finished gradient times a factor, in its own memory where nobody will ask for it again."""
-    if is_watched(gradient) or torch._C._autograd._get_current_graph_task_keep_graph():
+    if is_watched(gradient) or is_batch(factor) or torch._C._autograd._get_current_graph_task_keep_graph():
         return gradient * factor
     return gradient.mul_(factor)
+
+
+def is_batch(cotangent: Tensor) -> bool:
+    """Whether it stands for several, by torch.vmap or is_grads_batched: it has no memory of its own."""
+    return in_transform() or not torch._C._has_storage(cotangent)
 
 
 def is_watched(tensor: Tensor) -> bool:

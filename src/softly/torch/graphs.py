@@ -18,6 +18,7 @@ from torch import Tensor
 from softly import _kernels
 from softly.edges import Edges, as_edges
 from softly.graphs import Problem, by_expression, by_kernel, kernel_arguments
+from softly.torch.finished import is_batch
 from softly.torch.operators import are_numbers, in_transform, is_traced, tensor_or_float
 from softly.torch.traced_edges import TracedEdges, traced_edges
 
@@ -66,10 +67,11 @@ class _Averages(torch.autograd.Function):
             return (None,) * 5
         *variables, weights = ctx.saved_tensors
         problem, needed = _with(ctx.problem, variables), ctx.needs_input_grad[:4]
-        if torch.is_grad_enabled():
-            out, _ = by_expression(problem)
+        if torch.is_grad_enabled() or is_batch(cotangent):
+            with torch.enable_grad():
+                out, _ = by_expression(problem)
             wanted = [x for x, need in zip(variables, needed, strict=True) if need]
-            found = iter(torch.autograd.grad(out, wanted, cotangent, create_graph=True))
+            found = iter(torch.autograd.grad(out, wanted, cotangent, create_graph=torch.is_grad_enabled()))
             return *(next(found) if need else None for need in needed), None
         gradients = _by_kernel(_lent(problem), weights.numpy(), cotangent)
         return *(g if need else None for g, need in zip(gradients, needed, strict=True)), None
