@@ -9,10 +9,10 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <mutex>
 #include <new>
 #include <thread>
+#include <vector>
 
 namespace softly {
 namespace {
@@ -50,14 +50,6 @@ int count_threads() {
     return std::clamp(count, 1, 256);
 }
 
-int this_processor() {
-#if defined(__linux__)
-    return sched_getcpu();
-#else
-    return -1;
-#endif
-}
-
 struct Task {
     Piece piece;
     const void* body;
@@ -69,10 +61,10 @@ class Pool {
     // As many helpers as can be had; with none, run() does all of it. Never destroyed: helpers use it to the end.
     explicit Pool(int helpers) {
         try {
+            helpers_.reserve(helpers);
             for (int i = 0; i < helpers; ++i) {
-                Helper& helper = helpers_.emplace_back();
-                std::thread thread([this, &helper] { work(helper); });
-                helper.thread = thread.native_handle();
+                std::thread thread([this] { work(); });
+                helpers_.push_back(thread.native_handle());
                 thread.detach();
             }
         } catch (...) {
@@ -95,24 +87,19 @@ class Pool {
     }
 
   private:
-    struct Helper {
-        std::thread::native_handle_type thread{};
-        std::atomic<int> processor{-1};  // where it fell asleep
-    };
-
-    // The kernel may wake a sleeping thread where it last ran and leave it there, behind the caller, for the milliseconds that a
-    // loop takes, although other processors are idle (softmax of 4096 x 1000 then took as long as on one thread). So a helper that
-    // fell asleep on the caller's processor is sent to the others that this thread may use.
+    // The kernel may wake a helper on the caller's processor and leave it there, behind the caller, for the milliseconds that a
+    // loop takes: where it last slept, or, in a virtual machine, because a halted processor does not count as idle. (softmax of
+    // 4096 x 1000 then took as long as on one thread.) So helpers are sent to the other processors that this thread may use.
     void make_room() {
 #if defined(__linux__)
-        const int here = this_processor();
-        for (Helper& helper : helpers_) {
-            if (here < 0 || helper.processor != here) continue;
-            cpu_set_t others;
-            if (sched_getaffinity(0, sizeof others, &others) != 0) return;
-            CPU_CLR(here, &others);
-            if (CPU_COUNT(&others) != 0) pthread_setaffinity_np(helper.thread, sizeof others, &others);
-        }
+        const int here = sched_getcpu();
+        cpu_set_t others;
+        if (here < 0 || here >= CPU_SETSIZE || here == kept_free_) return;
+        if (sched_getaffinity(0, sizeof others, &others) != 0) return;
+        CPU_CLR(here, &others);
+        if (CPU_COUNT(&others) == 0) return;
+        for (const auto helper : helpers_) pthread_setaffinity_np(helper, sizeof others, &others);
+        kept_free_ = here;
 #endif
     }
 
@@ -124,11 +111,10 @@ class Pool {
         }
     }
 
-    void work(Helper& helper) {
+    void work() {
         unsigned long seen = 0;
         for (;;) {
             spin_for(seen);
-            helper.processor = this_processor();
             std::unique_lock lock(mutex_);
             start_.wait(lock, [&] { return round_ != seen; });
             seen = round_;
@@ -148,7 +134,8 @@ class Pool {
         while (round_ == seen && std::chrono::steady_clock::now() < end) std::this_thread::yield();
     }
 
-    std::deque<Helper> helpers_;  // whose addresses stay
+    std::vector<std::thread::native_handle_type> helpers_;
+    int kept_free_ = -1;  // the processor that helpers may not use
     std::mutex mutex_;
     std::condition_variable start_, done_;
     const Task* task_ = nullptr;
