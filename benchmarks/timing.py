@@ -1,8 +1,8 @@
 """Interleaved medians: every round runs all contenders in a shuffled order, so that noise hits all alike.
 
-Threads of some libraries spin for a while after a call (onnxruntime's for 40 ms), on the cores of whoever is next: each turn
-begins when they have come to rest, and untimed: threads that the kernel wakes on the caller's core need milliseconds to
-come to another one.
+Threads of some libraries spin for a while after a call (onnxruntime's for 40 ms), on the cores of whoever is next: each
+turn begins when they have come to rest. It begins untimed: a kernel may wake threads on the caller's core, and they
+need milliseconds to come to another one.
 """
 
 from __future__ import annotations

@@ -163,18 +163,18 @@ INLINE unsigned cross_entropy(MediumRows<T>& batch, T* gradient, const Losses<T>
 }
 
 template <class T, bool scaled>
-INLINE void cross_entropy_near(const T* scores, T* gradient, long n, T largest, const Losses<T>& losses) {
+INLINE void cross_entropy_near(const T* scores, T* gradient, long n, const T* next, T largest, const Losses<T>& losses) {
     const Vector<T> score = broadcast(scores[*losses.label]);
     const Near<T, scaled> exponential(broadcast(largest), losses.temperature);
     Pair<double> total[halves<T>];
-    total[0] = near_sum<T, true>(exponential, scores, n,
+    total[0] = near_sum<T, true>(exponential, scores, n, next,
                                  [&](long offset, int count, Vector<T> e) { store_counted(gradient + offset, count, e); });
     for (int half = 1; half < halves<T>; ++half) total[half] = total[0];
     finish_rows<T, scaled>(gradient, n, score, broadcast(largest), exponential(broadcast(largest)).hi, total, losses);
 }
 
 template <class T>
-void cross_entropy_row(const T* scores, T* gradient, long n, const Losses<T>& losses) {
+void cross_entropy_row(const T* scores, T* gradient, long n, const T* next, const Losses<T>& losses) {
     constexpr T infinity = T(__builtin_inf());
     const auto result = [&](T loss, T slope) {
         *losses.out = loss;
@@ -189,9 +189,9 @@ void cross_entropy_row(const T* scores, T* gradient, long n, const Losses<T>& lo
     if (kind == RowKind::infinite)
         return result(score == infinity ? T(log((double)count_infinite(scores, n))) : infinity, 0);
     if (gradient && is_near(largest, temperature))
-        return temperature == 1 ? cross_entropy_near<T, false>(scores, gradient, n, largest, losses)
-                                : cross_entropy_near<T, true>(scores, gradient, n, largest, losses);
-    const double log_sum = log_of_sum_of_row(scores, n, largest, temperature);
+        return temperature == 1 ? cross_entropy_near<T, false>(scores, gradient, n, next, largest, losses)
+                                : cross_entropy_near<T, true>(scores, gradient, n, next, largest, losses);
+    const double log_sum = log_of_sum_of_row(scores, n, next, largest, temperature);
     if (log_sum != log_sum) return result(T(__builtin_nan("")), T(__builtin_nan("")));
     Doubles log_sums[halves<T>];
     for (auto& each : log_sums) each = broadcast(log_sum);
@@ -200,7 +200,7 @@ void cross_entropy_row(const T* scores, T* gradient, long n, const Losses<T>& lo
     *losses.out = loss;
     if (!gradient) return;
     if (is_limit(temperature)) return fill(gradient, n, T(0));
-    softmax_row(scores, gradient, n, temperature, Empty::zero);
+    softmax_row(scores, gradient, n, next, temperature, Empty::zero);
     const double scale = *losses.scale;
     for (long i = 0; i < n; ++i) gradient[i] = T((double)gradient[i] * scale / temperature);
     gradient[*losses.label] = score == -infinity ? T(0) : T(expm1(-(double)loss) * scale / temperature);

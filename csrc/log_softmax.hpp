@@ -27,12 +27,12 @@ INLINE void log_probabilities(const T* scores, T* out, long n, T maximum_score, 
 }
 
 template <class T>
-void log_softmax_row(const T* scores, T* out, long n, double temperature, Empty empty) {
+void log_softmax_row(const T* scores, T* out, long n, const T* next, double temperature, Empty empty) {
     constexpr T infinity = T(__builtin_inf());
     const T largest = row_maximum(scores, n);
     RowKind kind = kind_of_row(scores, n, largest);
     if (kind == RowKind::ordinary) {
-        const double log_sum = log_of_sum_of_row(scores, n, largest, temperature);
+        const double log_sum = log_of_sum_of_row(scores, n, next, largest, temperature);
         if (log_sum == log_sum) {
             const Division<T> by(temperature);
             by.is_one ? log_probabilities<T, false>(scores, out, n, largest, by, log_sum)

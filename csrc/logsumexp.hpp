@@ -13,13 +13,13 @@ INLINE Doubles potential(Doubles largest, double temperature, Doubles log_sum) {
 }
 
 template <class T>
-T logsumexp_row(const T* scores, long n, double temperature, Empty empty) {
+T logsumexp_row(const T* scores, long n, const T* next, double temperature, Empty empty) {
     constexpr T infinity = T(__builtin_inf()), nan = T(__builtin_nan(""));
     const T largest = row_maximum(scores, n);
     const RowKind kind = kind_of_row(scores, n, largest);
     if (kind == RowKind::not_a_number) return nan;
     if (kind == RowKind::infinite) return infinity;
     if (kind == RowKind::empty) return empty == Empty::nan ? nan : -infinity;
-    const double log_sum = log_of_sum_of_row(scores, n, largest, temperature);
+    const double log_sum = log_of_sum_of_row(scores, n, next, largest, temperature);
     return T(potential(broadcast((double)largest), temperature, broadcast(log_sum))[0]);
 }

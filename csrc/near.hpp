@@ -61,9 +61,9 @@ INLINE Pair<double> sum_of_few(const Doubles (&e)[parts<double>], const Doubles 
     return combined(pairs);
 }
 
-// The sum of a row's exponentials, which visit(offset, count, exponentials) sees.
+// The sum of a row's exponentials, which visit(offset, count, exponentials) sees, while the next row is fetched.
 template <class T, bool exact, class Exp, class Visit>
-INLINE Pair<double> near_sum(const Exp& exponential, const T* scores, long n, Visit visit) {
+INLINE Pair<double> near_sum(const Exp& exponential, const T* scores, long n, const T* next, Visit visit) {
     if (n <= accumulators) {
         Vector<T> e[parts<T>] = {}, lost[parts<T>] = {};
         for_each_vector<T>(n, [&](int part, long offset, int count) {
@@ -77,7 +77,7 @@ INLINE Pair<double> near_sum(const Exp& exponential, const T* scores, long n, Vi
     for (long begin = 0; begin < n; begin += chunk_columns) {
         ExponentialSum<T> sum;
         for_each_vector<T>(n - begin < chunk_columns ? n - begin : chunk_columns, [&](int part, long offset, int count) {
-            prefetch(scores + n + begin + offset, part);
+            prefetch(next + begin + offset, part);
             const Exponential<T> e = exponential(load_padded(scores + begin + offset, count));
             visit(begin + offset, count, e.hi);
             sum.add(part, e);
@@ -108,10 +108,10 @@ INLINE void multiply_row(T* out, long n, Vector<T> hi, Vector<T> lo) {
 }
 
 template <class T, bool scaled>
-INLINE bool softmax_near(const T* scores, T* out, long n, T largest, double temperature) {
+INLINE bool softmax_near(const T* scores, T* out, long n, const T* next, T largest, double temperature) {
     const Near<T, scaled> exponential(broadcast(largest), temperature);
     const Pair<double> total = near_sum<T, false>(
-        exponential, scores, n, [&](long offset, int count, Vector<T> e) { store_counted(out + offset, count, e); });
+        exponential, scores, n, next, [&](long offset, int count, Vector<T> e) { store_counted(out + offset, count, e); });
     if (total.hi[0] != total.hi[0]) return false;
     const Pair<double> inverse = reciprocal(total);
     const T hi = T(inverse.hi[0]), lo = T((inverse.hi[0] - (double)hi) + inverse.lo[0]);
@@ -137,10 +137,10 @@ INLINE bool keeps_rest(double sum, long n) {
 
 // log of the sum of exp((z - max)/T); NaN where there is a NaN.
 template <class T>
-INLINE double log_of_sum_of_row(const T* scores, long n, T largest, double temperature) {
+INLINE double log_of_sum_of_row(const T* scores, long n, const T* next, T largest, double temperature) {
     if (is_near(largest, temperature)) {
         const auto sum_of = [&](auto exponential) {
-            return beside_leader<T>(near_sum<T, true>(exponential, scores, n, [](long, int, Vector<T>) {}),
+            return beside_leader<T>(near_sum<T, true>(exponential, scores, n, next, [](long, int, Vector<T>) {}),
                                     broadcast((double)exponential(broadcast(largest)).hi[0]));
         };
         const Pair<double> sum = temperature == 1 ? sum_of(Near<T, false>(broadcast(largest), temperature))

@@ -39,10 +39,12 @@ template <class T>
 struct Exponential;
 template <>
 struct Exponential<float> {
-    Floats bound, z, power, y, hi;  // power (1 + y), unless z is below the bound
-    INLINE Exponential(Floats bound, Floats z, Floats power, Floats y)
-        : bound(bound), z(z), power(power), y(y), hi(fused_unless_below(bound, z, power, y, power)) {}
-    INLINE Floats beside(Floats part) const { return fused_unless_below(bound, z, power, y, power - part); }
+    // Of steps from the maximum, in the last bits. The lowest power is 2^(48 - 173.9) and no subnormal; what is lower is 0.
+    static constexpr float magic = 0x1.8p23f, lowest = magic - 1391;
+    Floats count, power, y, hi;  // power (1 + y)
+    INLINE Exponential(Floats count, Floats power, Floats y)
+        : count(count), power(power), y(y), hi(fused_from(count, lowest, power, y, power)) {}
+    INLINE Floats beside(Floats part) const { return fused_from(count, lowest, power, y, power - part); }
 };
 template <>
 struct Exponential<double> {
@@ -57,8 +59,7 @@ struct Near;
 // k = round(z / h) and K = round(max / h): exp(z - max) = 2^((k - K) / 8) exp(r) for r = (z - k h) - (max - K h) up to h.
 // The powers of 2^(1/8) are all times a number beside which the floats nearest to the eight are within 2^-27.7 of them. It cancels.
 struct NearFloat {
-    static constexpr double deepest = 120.5;  // below the maximum; no power is subnormal there yet, and what is lower is 0
-    static constexpr float magic = 0x1.8p23f, steps_per_unit = 8 * 1.44269504088896340736;
+    static constexpr float magic = Exponential<float>::magic, steps_per_unit = 8 * 1.44269504088896340736;
     static constexpr float step_hi = has_fma ? 0x1.62e43p-4f : 0x1.63p-4f;  // without fma its products must be exact
     static constexpr float step_lo = has_fma ? -0x1.05c61p-32f : -0x1.bd0106p-16f;
     static constexpr float q[] = {0x1p-1f, 0x1.557216p-3f, 0x1.55688p-5f};
@@ -68,16 +69,14 @@ struct NearFloat {
 template <bool scaled>
 struct Near<float, scaled> : NearFloat {
     OverTemperature<float, scaled> over_temperature;
-    Floats bound, origin, offset;  // lower scores have the exponential 0; magic - K; max - K h
+    Floats origin, offset;  // magic - K; max - K h
 
     INLINE Near(Floats largest, double temperature) : over_temperature(temperature) {
-        bound = largest - float(deepest * temperature);
         origin = over_temperature(largest).hi * -steps_per_unit + magic;
         offset = reduced(largest).hi;
     }
     INLINE Near of_row(int lane) const {
         Near row = *this;
-        row.bound = broadcast(bound[lane]);
         row.origin = broadcast(origin[lane]);
         row.offset = broadcast(offset[lane]);
         return row;
@@ -95,7 +94,7 @@ struct Near<float, scaled> : NearFloat {
         const Floats r = of.hi - offset;
         const Floats y = fused(r * r, fused(fused(broadcast(q[2]), r, broadcast(q[1])), r, broadcast(q[0])), r);
         const Floats power = (Floats)(looked_up(powers, count) + (count << 20));
-        return {bound, z, power, y};
+        return {of.lo, power, y};
     }
 };
 

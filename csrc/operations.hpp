@@ -98,6 +98,12 @@ INLINE void each_segment(const Rows& r, long begin, long end, OfBatch of_batch, 
     run_places<T, MediumRows<T>>(r, more, of_batch, of_row);
 }
 
+// What to fetch ahead: the next row, unless it is another thread's.
+template <class T>
+INLINE const T* next_row(const T* scores, Span row, bool follows) {
+    return scores + row.begin + (follows ? row.size : 0);
+}
+
 template <class T, bool segments, class OfBatch, class OfRow>
 INLINE void each_row(const Rows& r, long begin, long end, long results, OfBatch of_batch, OfRow of_row) {
     const bool in_batches = r.temperature_stride == 0 && is_near(T(0), *r.temperature);
@@ -126,7 +132,8 @@ void softmax_rows(const Rows& r, long begin, long end, double* scratch) {
         r, begin, end, r.columns,
         [&](auto& batch, T* to, auto scaled, long, int) { return batch.template softmax<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
-            softmax_row(scores + row.begin, out + row.begin, row.size, r.temperature_of(i), Empty(r.empty));
+            softmax_row(scores + row.begin, out + row.begin, row.size, next_row(scores, row, i + 1 < end), r.temperature_of(i),
+                        Empty(r.empty));
         });
 }
 
@@ -145,7 +152,8 @@ void log_softmax_rows(const Rows& r, long begin, long end, double* scratch) {
         r, begin, end, r.columns,
         [&](auto& batch, T* to, auto scaled, long, int) { return batch.template log_softmax<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
-            log_softmax_row(scores + row.begin, out + row.begin, row.size, r.temperature_of(i), Empty(r.empty));
+            log_softmax_row(scores + row.begin, out + row.begin, row.size, next_row(scores, row, i + 1 < end), r.temperature_of(i),
+                        Empty(r.empty));
         });
 }
 
@@ -162,7 +170,7 @@ void logsumexp_rows(const Rows& r, long begin, long end, double* scratch) {
         r, begin, end, 1,
         [&](auto& batch, T* to, auto scaled, long, int) { return batch.template logsumexp<scaled.value>(to, *r.temperature); },
         [&](long i, Span row) {
-            out[i] = logsumexp_row(scores + row.begin, row.size, r.temperature_of(i), Empty(r.empty));
+            out[i] = logsumexp_row(scores + row.begin, row.size, next_row(scores, row, i + 1 < end), r.temperature_of(i), Empty(r.empty));
         });
 }
 
@@ -223,7 +231,8 @@ void cross_entropy_rows(const Rows& r, long begin, long end, double*) {
             return cross_entropy<T, scaled.value>(batch, out ? to : nullptr, losses_of_rows(i, count));
         },
         [&](long i, Span row) {
-            cross_entropy_row(scores + row.begin, out ? out + row.begin : nullptr, row.size, losses_of_rows(i, 1));
+            cross_entropy_row(scores + row.begin, out ? out + row.begin : nullptr, row.size, next_row(scores, row, i + 1 < end),
+                              losses_of_rows(i, 1));
         });
 }
 

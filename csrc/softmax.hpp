@@ -24,13 +24,13 @@ INLINE bool softmax_ordinary(const T* scores, T* out, long n, T maximum_score, c
 }
 
 template <class T>
-void softmax_row(const T* scores, T* out, long n, double temperature, Empty empty) {
+void softmax_row(const T* scores, T* out, long n, const T* next, double temperature, Empty empty) {
     const T largest = row_maximum(scores, n);
     RowKind kind = kind_of_row(scores, n, largest);
     if (kind == RowKind::ordinary) {
         if (is_near(largest, temperature)) {
-            if (temperature == 1 ? softmax_near<T, false>(scores, out, n, largest, temperature)
-                                 : softmax_near<T, true>(scores, out, n, largest, temperature))
+            if (temperature == 1 ? softmax_near<T, false>(scores, out, n, next, largest, temperature)
+                                 : softmax_near<T, true>(scores, out, n, next, largest, temperature))
                 return;
             probabilities_of_special_row(RowKind::not_a_number, scores, out, n, empty);
             return;

@@ -49,9 +49,9 @@ INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm256_cvtps_pd(_m
 INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
     return (FloatBits)_mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i*)table), (__m256i)at);
 }
-// fused(a, b, c), and 0 where z is below the bound, whatever a, b and c are; NaN is not below.
-INLINE Floats fused_unless_below(Floats bound, Floats z, Floats a, Floats b, Floats c) {
-    const __m256 kept = _mm256_cmp_ps((__m256)z, (__m256)bound, _CMP_NLT_UQ);
+// fused(a, b, c), and 0 where `at` is below the limit, whatever a, b and c are; NaN is not below.
+INLINE Floats fused_from(Floats at, float limit, Floats a, Floats b, Floats c) {
+    const __m256 kept = _mm256_cmp_ps((__m256)at, _mm256_set1_ps(limit), _CMP_NLT_UQ);
     return (Floats)_mm256_and_ps(kept, (__m256)fused(a, b, c));
 }
 INLINE Floats float16_to_floats(const void* p) {

@@ -41,9 +41,9 @@ INLINE Doubles load_doubles(const float* p) { return (Doubles)_mm512_cvtps_pd(_m
 INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
     return (FloatBits)_mm512_permutexvar_epi32((__m512i)at, _mm512_broadcast_i32x8(_mm256_loadu_si256((const __m256i*)table)));
 }
-// fused(a, b, c), and 0 where z is below the bound, whatever a, b and c are; NaN is not below.
-INLINE Floats fused_unless_below(Floats bound, Floats z, Floats a, Floats b, Floats c) {
-    const __mmask16 kept = _mm512_cmp_ps_mask((__m512)z, (__m512)bound, _CMP_NLT_UQ);
+// fused(a, b, c), and 0 where `at` is below the limit, whatever a, b and c are; NaN is not below.
+INLINE Floats fused_from(Floats at, float limit, Floats a, Floats b, Floats c) {
+    const __mmask16 kept = _mm512_cmp_ps_mask((__m512)at, _mm512_set1_ps(limit), _CMP_NLT_UQ);
     return (Floats)_mm512_maskz_fmadd_ps(kept, (__m512)a, (__m512)b, (__m512)c);
 }
 INLINE Floats float16_to_floats(const void* p) {

@@ -65,9 +65,9 @@ INLINE FloatBits looked_up(const unsigned* table, FloatBits at) {
     for (int i = 0; i < lanes<float>; ++i) r[i] = table[at[i] & 7];
     return r;
 }
-// fused(a, b, c), and 0 where z is below the bound, whatever a, b and c are; NaN is not below.
-INLINE Floats fused_unless_below(Floats bound, Floats z, Floats a, Floats b, Floats c) {
-    return z < bound ? Floats{} : fused(a, b, c);
+// fused(a, b, c), and 0 where `at` is below the limit, whatever a, b and c are; NaN is not below.
+INLINE Floats fused_from(Floats at, float limit, Floats a, Floats b, Floats c) {
+    return at < limit ? Floats{} : fused(a, b, c);
 }
 // A float16's bits 13 to the left are a float 2^112 too small, subnormals included.
 INLINE Floats float16_to_floats(const void* p) {
