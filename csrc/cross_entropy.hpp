@@ -170,7 +170,7 @@ INLINE void cross_entropy_near(const T* scores, T* gradient, long n, const T* ne
     total[0] = near_sum<T, true>(exponential, scores, n, next,
                                  [&](long offset, int count, Vector<T> e) { store_counted(gradient + offset, count, e); });
     for (int half = 1; half < halves<T>; ++half) total[half] = total[0];
-    finish_rows<T, scaled>(gradient, n, score, broadcast(largest), exponential(broadcast(largest)).hi, total, losses);
+    finish_rows<T, scaled>(gradient, n, score, broadcast(largest), exponential.leader, total, losses);
 }
 
 template <class T>

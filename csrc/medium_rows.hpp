@@ -58,7 +58,7 @@ struct MediumRows {
             for (int row = 0; row < width; ++row) pairs[row] = {sum[row], lost[row]};
             *total = across_rows<width / 2>(pairs, Plus{});
         }
-        return near(largest).hi;
+        return near.leader;
     }
 
     // Each of the maps returns one bit for each row that it leaves undone.

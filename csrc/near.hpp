@@ -120,12 +120,12 @@ INLINE bool softmax_near(const T* scores, T* out, long n, const T* next, T large
 }
 
 // A sum of exponentials over the one of the maximum, at least 1. Of floats the rest alone is divided, which is rounded far below
-// the last place of a float; of doubles the one of the maximum is a power of 2.
+// the last place of a float; of doubles that of the maximum is their scale.
 template <class T>
 INLINE Pair<double> beside_leader(const Pair<double>& of, Doubles leader) {
     if constexpr (sizeof(T) == 4) return two_sum(broadcast(1.0), ((of.hi - leader) + of.lo) / leader);
     const Pair<double> sum = normalised(of);
-    return {sum.hi / leader, sum.lo / leader};
+    return {sum.hi * Exp<double>::unscale, sum.lo * Exp<double>::unscale};
 }
 
 // Whether a sum keeps every bit of a tiny rest beside the leader; that of 16 accumulators of floats may not.
@@ -141,7 +141,7 @@ INLINE double log_of_sum_of_row(const T* scores, long n, const T* next, T larges
     if (is_near(largest, temperature)) {
         const auto sum_of = [&](auto exponential) {
             return beside_leader<T>(near_sum<T, true>(exponential, scores, n, next, [](long, int, Vector<T>) {}),
-                                    broadcast((double)exponential(broadcast(largest)).hi[0]));
+                                    broadcast((double)exponential.leader[0]));
         };
         const Pair<double> sum = temperature == 1 ? sum_of(Near<T, false>(broadcast(largest), temperature))
                                                   : sum_of(Near<T, true>(broadcast(largest), temperature));

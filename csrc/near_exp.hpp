@@ -69,11 +69,13 @@ struct NearFloat {
 template <bool scaled>
 struct Near<float, scaled> : NearFloat {
     OverTemperature<float, scaled> over_temperature;
-    Floats origin, offset;  // magic - K; max - K h
+    Floats origin, offset, leader;  // magic - K; max - K h; the exponential of the maximum
 
     INLINE Near(Floats largest, double temperature) : over_temperature(temperature) {
         origin = over_temperature(largest).hi * -steps_per_unit + magic;
-        offset = reduced(largest).hi;
+        const Pair<float> of = reduced(largest);
+        offset = of.hi;
+        leader = power((FloatBits)of.lo);
     }
     INLINE Near of_row(int lane) const {
         Near row = *this;
@@ -87,14 +89,13 @@ struct Near<float, scaled> : NearFloat {
         const Floats count = fused(x.hi, broadcast(steps_per_unit), origin), k = count - origin;
         return {fused(k, broadcast(-step_lo), fused(k, broadcast(-step_hi), x.hi) + x.lo), count};
     }
+    static INLINE Floats power(FloatBits count) { return (Floats)(looked_up(powers, count) + (count << 20)); }
     // hi to about 0.6 ULP; NaN where the score is.
     INLINE Exponential<float> operator()(Floats z) const {
         const Pair<float> of = reduced(z);
-        const FloatBits count = (FloatBits)of.lo;
         const Floats r = of.hi - offset;
         const Floats y = fused(r * r, fused(fused(broadcast(q[2]), r, broadcast(q[1])), r, broadcast(q[0])), r);
-        const Floats power = (Floats)(looked_up(powers, count) + (count << 20));
-        return {of.lo, power, y};
+        return {of.lo, power((FloatBits)of.lo), y};
     }
 };
 
@@ -109,6 +110,7 @@ template <bool scaled>
 struct Near<double, scaled> : NearDouble {
     OverTemperature<double, scaled> over_temperature;
     Doubles bound, start, origin, offset, offset_lo;  // the lowest score; - max in steps; magic - K; C, and what max / T lost
+    Doubles leader = broadcast(Exp<double>::scale);   // the exponential of the maximum
 
     INLINE Near(Doubles largest, double temperature) : over_temperature(temperature) {
         bound = largest - deepest * temperature;

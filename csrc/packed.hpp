@@ -37,7 +37,7 @@ struct LongColumns {
             const Vector<T> all_lost = combined_columns(lost, accumulators);
             for (int half = 0; half < halves<T>; ++half) total[half].lo += widened(all_lost, half);
         }
-        return exponential(largest).hi;
+        return exponential.leader;
     }
 
     // Each of the maps returns one bit for each row that it leaves undone.

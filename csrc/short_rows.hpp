@@ -69,7 +69,7 @@ struct ShortRows {
             const Vector<T> all_lost = combined_columns(lost, n);
             for (int half = 0; half < halves<T>; ++half) total[half].lo += widened(all_lost, half);
         }
-        return exponential(largest).hi;
+        return exponential.leader;
     }
 
     INLINE void store_rows(T* out) {
