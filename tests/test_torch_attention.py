@@ -42,6 +42,38 @@ def test_gradients_of_every_argument_to_the_second_order() -> None:
     assert torch.autograd.gradgradcheck(attend, arguments)
 
 
+EDGES = torch.tensor([[0, 1, 2, 0], [0, 1, 1, 2]])
+
+
+def of_whole_scores(query: Any, key: Any, value: Any, where: Any = None) -> Any:
+    return softly.softmax(query @ key.mT / query.shape[-1] ** 0.5, where=where) @ value
+
+
+def over_edges(query: Any, key: Any, value: Any) -> Any:
+    return softly.graph_attention(query[:, None], key[:, None], value[:, None], EDGES)[:, 0]
+
+
+def over_edges_of_whole_scores(query: Any, key: Any, value: Any) -> Any:
+    seen = torch.zeros(3, 3, dtype=torch.bool).index_put((EDGES[1], EDGES[0]), torch.tensor(True))
+    return of_whole_scores(query, key, value, seen)
+
+
+@pytest.mark.parametrize(
+    "functions", [(softly.attention, of_whole_scores), (over_edges, over_edges_of_whole_scores)], ids=["dense", "graph"]
+)
+@pytest.mark.parametrize("others", ["the same", "made of it"])
+def test_arguments_made_from_one_another_get_their_own_gradients(functions: Any, others: str) -> None:
+    """With create_graph=True each got the whole derivative, by way of the others too: attention(x, x, x) thrice."""
+    results = []
+    for function in functions:
+        (x,) = drawn((3, 2))
+        arguments = (x, x, x) if others == "the same" else (x, 2 * x, (2 * x).sin())
+        (first,) = torch.autograd.grad(function(*arguments).square().sum(), x, create_graph=True)
+        results.append([first, torch.autograd.grad(first.square().sum(), x)[0]])
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-12)
+
+
 def test_alpha_can_be_learned() -> None:
     query, key, value = drawn((4, 3), (5, 3), (5, 2))
     alpha = torch.tensor(1.4, dtype=torch.float64, requires_grad=True)

@@ -17,7 +17,7 @@ from softly._arrays import without_autocast
 from softly.dot_product_attention import compiled, expression
 from softly.dot_product_attention.problem import Problem
 from softly.torch import memory
-from softly.torch.finished import is_batch
+from softly.torch.finished import apart, is_batch
 from softly.torch.operators import in_transform, is_traced
 
 _DIFFERENTIABLE = ("query", "key", "value", "bias", "temperature", "alpha")
@@ -92,12 +92,14 @@ def _by_kernel(problem: Problem, wants_logsumexp: bool) -> tuple[Tensor, Tensor 
 
 def _gradients(problem: Problem, needed: Any, cotangents: Any, *, create_graph: bool = False) -> list[Tensor | None]:
     """Of the expression, in the problem's tensors."""
+    tensors = [getattr(problem, name) if need else None for name, need in zip(_DIFFERENTIABLE, needed, strict=True)]
     with torch.enable_grad():
-        results = expression.whole(problem, cotangents[1] is not None)
+        tensors = apart(tensors)
+        results = expression.whole(_with(problem, tensors), cotangents[1] is not None)
     pairs = [
         (result, cotangent) for result, cotangent in zip(results, cotangents, strict=True) if cotangent is not None
     ]
-    inputs = [getattr(problem, name) for name, need in zip(_DIFFERENTIABLE, needed, strict=True) if need]
+    inputs = [tensor for tensor in tensors if tensor is not None]
     outputs, weights = zip(*pairs, strict=True)
     found = iter(torch.autograd.grad(outputs, inputs, weights, create_graph=create_graph, allow_unused=True))
     return [next(found) if need else None for need in needed]

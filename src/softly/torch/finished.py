@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,11 @@ def times(gradient: Tensor, factor: Tensor) -> Tensor:
 def is_batch(cotangent: Tensor) -> bool:
     """Whether it stands for several, by torch.vmap or is_grads_batched: it has no memory of its own."""
     return in_transform() or not torch._C._has_storage(cotangent)
+
+
+def apart(tensors: Iterable[Tensor | None]) -> list[Tensor | None]:
+    """Views of tensors, none of which is made from another: what differentiates by one finds no way to the others."""
+    return [None if x is None else x.view_as(x) for x in tensors]
 
 
 def is_watched(tensor: Tensor) -> bool:
