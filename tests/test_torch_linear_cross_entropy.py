@@ -262,14 +262,104 @@ def test_gradients_of_torch_func() -> None:
     close(found, torch.autograd.grad(dense(hidden, weight, labels), (hidden, weight)))
 
 
-def test_what_has_no_derivative_says_so() -> None:
-    hidden, weight, _, _, labels = arguments()
-    for reduction in REDUCTIONS:
-        loss = softly.linear_cross_entropy(hidden, weight, labels, reduction=reduction).sum()
-        (gradient,) = torch.autograd.grad(loss, hidden, create_graph=True)
-        with pytest.raises(ValueError, match="no second derivatives"):
-            (gradient.square().sum() + weight.sum()).backward()
-    with pytest.raises(ValueError, match="no forward mode"):
-        torch.func.jvp(lambda h: softly.linear_cross_entropy(h, weight, labels), (hidden,), (hidden,))
-    with pytest.raises(ValueError, match="no vmap"):
-        torch.vmap(lambda h: softly.linear_cross_entropy(h, weight.detach(), labels))(hidden.detach()[None])
+@pytest.fixture
+def chunks_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 6 rows by 5 classes with the derivatives' own operations."""
+    monkeypatch.setattr(linear_chunks, "SCORES_BYTES", 8 * 5 * 8)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.usefixtures("chunks_of_two")
+def test_derivatives_of_both_orders_and_modes(reduction: Any, smoothing: float, weighted: bool) -> None:
+    """In hidden, weight, bias and temperature; an ignored row holds NaN, a class has no weight."""
+    *inputs, labels = arguments(rows=6, classes=5, width=3)
+    options: dict[str, Any] = {"reduction": reduction, "label_smoothing": smoothing}
+    if weighted:
+        options["class_weight"] = torch.tensor([1.0, 0.0, 2.0, 0.5, 1.0], dtype=torch.float64)
+
+    def function(h: Any, w: Any, b: Any, t: Any) -> Any:
+        h = torch.where((labels < 0)[:, None], torch.nan, h)
+        return softly.linear_cross_entropy(h, w, labels, bias=b, temperature=t, **options)
+
+    assert torch.autograd.gradcheck(function, inputs, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(function, inputs, check_fwd_over_rev=True)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_second_and_third_derivatives_are_those_of_the_whole_scores() -> None:
+    """Also of halves, rounded once, and of classes that are impossible."""
+    results = []
+    *inputs, labels = arguments()
+    inputs[2].data[4] = -torch.inf
+    for f in (softly.linear_cross_entropy, softly_dense):
+        hidden, weight, bias, temperature = inputs
+        loss = f(hidden, weight, labels, bias=bias, temperature=temperature, label_smoothing=0.1)
+        first = torch.autograd.grad(loss.square(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), inputs, create_graph=True)
+        results.append([*first, *second, *torch.autograd.grad(sum(g.square().sum() for g in second), inputs)])
+    assert all(g.isfinite().all() for g in results[0])
+    close(*results, rtol=1e-9, atol=1e-10)
+    hidden, weight, *_, labels = arguments(torch.bfloat16)
+    wide = [x.detach().double().requires_grad_() for x in (hidden, weight)]
+    penalties = []
+    for f, variables in ((softly.linear_cross_entropy, (hidden, weight)), (dense, wide)):
+        first = torch.autograd.grad(f(*variables, labels), variables, create_graph=True)
+        penalties.append(torch.autograd.grad(sum(g.double().square().sum() for g in first), variables))
+    assert penalties[0][0].dtype == torch.bfloat16
+    close([g.double() for g in penalties[0]], penalties[1], rtol=0.02, atol=1e-4)
+
+
+def softly_dense(hidden: Any, weight: Any, labels: Any, *, bias: Any, **options: Any) -> Any:
+    return softly.cross_entropy(torch.nn.functional.linear(hidden, weight, bias), labels, **options)
+
+
+TRANSFORMS: dict[str, Any] = {
+    "jvp": lambda f, w: torch.func.jvp(f, (w,), (w,)),
+    "vmap": lambda f, w: torch.vmap(f)(torch.stack([w, 2 * w])),
+    "vmap of grad": lambda f, w: torch.vmap(torch.func.grad(lambda w: f(w).sum()))(torch.stack([w, 2 * w])),
+    "jacrev": lambda f, w: torch.func.jacrev(f)(w),
+    "jacfwd": lambda f, w: torch.func.jacfwd(f)(w),
+    "hessian": lambda f, w: torch.func.hessian(f)(w),
+    "reverse over reverse": lambda f, w: torch.func.jacrev(torch.func.jacrev(f))(w),
+    "reverse over forward": lambda f, w: torch.func.jacrev(torch.func.jacfwd(f))(w),
+    "autograd over grad": lambda f, w: torch.autograd.grad(
+        torch.func.grad(lambda w: f(w).sum())(w.requires_grad_()).square().sum(), w
+    ),
+    "autograd over jacrev": lambda f, w: torch.autograd.grad(torch.func.jacrev(f)(w.requires_grad_()).sin().sum(), w),
+    "many cotangents": lambda f, w: torch.autograd.functional.jacobian(f, w, vectorize=True),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.usefixtures("chunks_of_two")
+def test_transforms_of_torch_func(transform: str, reduction: Any) -> None:
+    hidden, weight, _, _, labels = arguments(rows=6, classes=5, width=3)
+    results = []
+    for f in (softly.linear_cross_entropy, dense):
+
+        def function(w: Any, f: Any = f) -> Any:
+            return f(hidden.detach(), w, labels, reduction=reduction)
+
+        found = TRANSFORMS[transform](function, weight.detach())
+        results.append(found if isinstance(found, tuple) else (found,))
+    close(*results, rtol=1e-10, atol=1e-12)
+
+
+def test_no_derivative_but_those_of_transforms_keeps_the_scores() -> None:
+    """What autograd saves, in both of its orders, is of the size of the arguments."""
+    hidden, weight, bias, temperature, labels = arguments(rows=4 * N)
+    saved: list[int] = []
+
+    def keep(x: Any) -> Any:
+        saved.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        loss = softly.linear_cross_entropy(hidden, weight, labels, bias=bias, temperature=temperature)
+        gradients = torch.autograd.grad(loss, (hidden, weight, bias, temperature), create_graph=True)
+    assert 0 < max(saved) == hidden.numel() < 4 * N * CLASSES
+    sum(g.square().sum() for g in gradients).backward()
+    assert all(x.grad.isfinite().all() for x in (hidden, weight, bias, temperature))

@@ -78,6 +78,10 @@ OTHERS: dict[str, Callable[[Any], Any]] = {
     "cross_entropy, each": lambda z: softly.cross_entropy(z, torch.tensor([0, -100, 3]), reduction="none"),
     "cross_entropy, soft": lambda z: softly.cross_entropy(z, _like(z, _TARGETS), temperature=0.7),
     "cross_entropy_and_gradient": lambda z: softly.cross_entropy_and_gradient(z, torch.tensor([0, 1, 3]))[1],
+    "linear_cross_entropy": lambda z: softly.linear_cross_entropy(z, _keys(z), torch.tensor([0, -100, 3])),
+    "linear_cross_entropy, each": lambda z: softly.linear_cross_entropy(
+        z, _keys(z), torch.tensor([0, -100, 3]), label_smoothing=0.1, reduction="none"
+    ),
     "binary_cross_entropy": lambda z: softly.binary_cross_entropy(z, _like(z, _TARGETS)),
     **{
         f"fenchel_young_loss at {alpha}": functools.partial(

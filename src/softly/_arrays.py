@@ -40,11 +40,17 @@ def quiet(scores: Array) -> contextlib.AbstractContextManager[Any]:
 
 def without_autocast(array: Array) -> contextlib.AbstractContextManager[Any]:
     """Products in the arrays' own dtype: torch's autocast would round them to half precision."""
-    if is_tensor(array):
-        torch, kind = sys.modules["torch"], array.device.type
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-            return torch.autocast(kind, enabled=False)  # type: ignore[no-any-return]
-    return contextlib.nullcontext()
+    if not is_autocast(array):
+        return contextlib.nullcontext()
+    return sys.modules["torch"].autocast(array.device.type, enabled=False)  # type: ignore[no-any-return]
+
+
+def is_autocast(array: Array) -> bool:
+    """Whether torch's autocast is on where it lies."""
+    if not is_tensor(array):
+        return False
+    torch, kind = sys.modules["torch"], array.device.type
+    return bool(torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind))
 
 
 def device(array: Array) -> Any:

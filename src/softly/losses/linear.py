@@ -52,8 +52,8 @@ def linear_cross_entropy(
     dtype, those of half precisions in float32; losses are added in float64. Edge rows as `cross_entropy`.
 
     Tensors of torch have gradients in hidden, weight, bias and temperature. They are computed along with the value, so
-    that backward only scales them; with reduction="none" backward computes the scores again. There are no second
-    derivatives. Under autocast the result is float32, and products are as without.
+    that backward only scales them; with reduction="none" backward computes the scores again, as second derivatives do.
+    Forward mode and vmap are there too. Under autocast the result is float32, and products are as without.
 
     Raises ValueError (shapes that do not fit, and as `cross_entropy`), TypeError. Source: the gradients of chunks of
     rows in the forward pass are those of Liger-Kernel (Hsu et al., 2024).

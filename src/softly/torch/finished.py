@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,11 +23,11 @@ def is_batch(cotangent: Tensor) -> bool:
     return in_transform() or not torch._C._has_storage(cotangent)
 
 
-def apart(tensors: Iterable[Tensor | None]) -> list[Tensor | None]:
+def apart(tensors: Iterable[Tensor | None]) -> list[Any]:
     """Views of tensors, none of which is made from another: what differentiates by one finds no way to the others."""
     return [None if x is None else x.view_as(x) for x in tensors]
 
 
 def is_watched(tensor: Tensor) -> bool:
-    """Whether a compiler or a mode must see one operator, not what happens in memory."""
-    return is_traced(tensor) or bool(torch._C._len_torch_dispatch_stack())
+    """Whether a compiler or a mode must see one operator, not what happens in memory; on meta there is none."""
+    return tensor.is_meta or is_traced(tensor) or bool(torch._C._len_torch_dispatch_stack())

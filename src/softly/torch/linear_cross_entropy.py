@@ -2,7 +2,8 @@
 
 Eagerly it is an `autograd.Function`, inside torch.compile and torch.export the custom operator
 `softly::linear_cross_entropy`. One row's loss more or less would change the gradient of the weights, so of the losses
-of single rows (reduction="none") nothing can wait: backward computes the scores once more.
+of single rows (reduction="none") nothing can wait: backward computes the scores once more. So do second derivatives;
+forward mode and transforms take the operations of softly.torch.linear_derivatives.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softly._arrays import Array, float_dtypes
-from softly._errors import InputError
+from softly._arrays import Array, is_autocast, without_autocast
 from softly.losses.chunk_scores import Loss
 from softly.losses.linear import Problem
 from softly.losses.linear_chunks import Gradients, run
 from softly.losses.targets import Reduction
+from softly.torch import linear_derivatives
 from softly.torch.finished import is_watched, times
+from softly.torch.linear_derivatives import Differentiable, Rows, compute_dtype, is_composed
 from softly.torch.operators import tensor_or_float
 
 _DIFFERENTIABLE, _TENSORS, _ARGUMENTS = 4, 8, 11  # hidden to temperature; to class_weight; all
@@ -64,13 +66,18 @@ def evaluate(problem: Problem, reduction: Reduction) -> Tensor:
     records = scale is not None and torch.is_grad_enabled()
     wanted = [records and x is not None and x.requires_grad for x in inputs]
     options = targets.class_weight, fixed, targets.smoothing, wanted
-    value = _call(*inputs, problem.labels, problem.dropped, scale, *options)[0]
+    if is_composed(problem.hidden):
+        rows = Rows(problem.labels, problem.dropped, targets.class_weight, fixed, targets.smoothing)
+        value = linear_derivatives.losses(inputs, rows)
+        value = value if scale is None else (scale * value).sum()
+    else:
+        value = _call(*inputs, problem.labels, problem.dropped, scale, *options)[0]
     if reduction == "none":
         value = value * counts
     elif reduction == "mean":
         value = torch.where(targets.denominator == 0, math.nan, value)
     result: Tensor = problem.returned(value)
-    return result.float() if torch.is_autocast_enabled(value.device.type) else result
+    return result.float() if is_autocast(value) else result
 
 
 def _call(*arguments: Any) -> tuple[Tensor, ...]:
@@ -97,8 +104,8 @@ class LinearCrossEntropy(torch.autograd.Function):
         wanted: list[bool],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The loop over chunks. Autocast is off: it would round the products to half precision."""
-        with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False), np.errstate(all="ignore"):
-            products = TorchProducts(_compute_dtype(hidden, weight), hidden.device)
+        with torch.no_grad(), without_autocast(hidden), np.errstate(all="ignore"):
+            products = TorchProducts(compute_dtype(hidden, weight), hidden.device)
 
             def lent(x: Tensor | None) -> Array:
                 return None if x is None else products.lend(x.detach())
@@ -141,6 +148,10 @@ class LinearCrossEntropy(torch.autograd.Function):
         tensors, gradients = ctx.saved_tensors[:_TENSORS], list(ctx.saved_tensors[_TENSORS:])
         inputs, needed = tensors[:_DIFFERENTIABLE], ctx.needs_input_grad[:_DIFFERENTIABLE]
         labels, dropped, scale, class_weight = tensors[_DIFFERENTIABLE:]
+        held_against = labels, dropped, class_weight, ctx.fixed_temperature, ctx.label_smoothing
+        factor = cotangent if scale is None else scale * cotangent
+        if is_composed(cotangent) and (scale is None or torch.is_grad_enabled()):
+            return *linear_derivatives.gradients(inputs, factor, Rows(*held_against)), *nothing
         if scale is None:
             options = class_weight, ctx.fixed_temperature, ctx.label_smoothing, list(needed)
             gradients = list(_call(*inputs, labels, dropped, cotangent, *options)[1:])
@@ -148,49 +159,15 @@ class LinearCrossEntropy(torch.autograd.Function):
             gradients = [times(g, cotangent) if need else g for g, need in zip(gradients, needed, strict=True)]
         found = [g.to(x.dtype) if need else None for g, x, need in zip(gradients, inputs, needed, strict=True)]
         if torch.is_grad_enabled():
-            found = [None if g is None else _Final.apply(g, cotangent, *inputs) for g in found]
+            found = list(Differentiable.apply(factor, *inputs, *held_against, *found))
         return *found, *nothing
-
-    @staticmethod
-    def jvp(ctx: Any, *_: Any) -> Any:
-        """Refused."""
-        raise InputError("linear_cross_entropy has no forward mode: use cross_entropy(hidden @ weight.T, target)")
-
-    @staticmethod
-    def vmap(*_: Any) -> Any:
-        """Refused."""
-        raise InputError("linear_cross_entropy has no vmap: pass hidden of shape (*batch, d) and a target (*batch)")
-
-
-class _Final(torch.autograd.Function):
-    """A gradient that has no derivatives: they would be wrong, for it was computed as a number."""
-
-    @staticmethod
-    def forward(gradient: Tensor, *_: Any) -> Tensor:
-        """The gradient."""
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is kept."""
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> Any:
-        """Refused."""
-        raise InputError(
-            "linear_cross_entropy has no second derivatives: use cross_entropy(hidden @ weight.T, target), which has"
-        )
-
-
-def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
-    return float_dtypes(array_api, torch.promote_types(hidden.dtype, weight.dtype))[1]
 
 
 def _new_gradients(hidden: Tensor, weight: Tensor, wanted: list[bool]) -> list[Tensor]:
     """Zeros in the dtype to compute in, without entries where a gradient is not wanted."""
     n, classes = hidden.shape[0], weight.shape[0]
     shapes = hidden.shape, weight.shape, (classes,), (n,)
-    dtype = _compute_dtype(hidden, weight)
+    dtype = compute_dtype(hidden, weight)
     return [
         hidden.new_zeros(shape if needed else (0,), dtype=dtype) for shape, needed in zip(shapes, wanted, strict=True)
     ]
