@@ -6,6 +6,7 @@ A build's package directory, first on PYTHONPATH, holds softly with that core.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
+PLANTED = """#include <cstdlib>
+
+inline const int planted = std::getenv("PLANTED") ? std::atoi(std::getenv("PLANTED")) : 0;
+"""
 
 
 def replace_once(file: Path, old: str, new: str) -> None:
@@ -31,12 +36,27 @@ def copy_sources(to: Path, targets: Collection[str], optimisation: str = "-O1") 
     shutil.copytree(ROOT / "csrc", to / "csrc")
     shutil.copy(ROOT / "CMakeLists.txt", to)
     replace_once(to / "CMakeLists.txt", "-O3", optimisation)
+    (to / "csrc" / "planted.hpp").write_text(PLANTED, encoding="utf-8")
     for file in (to / "csrc").glob("target_*.cpp"):
         name = file.stem.removeprefix("target_")
         if name not in targets:
             empty = f'namespace softly {{\nextern const Kernels kernels_{name} = {{"{name}"}};\n}}\n'
             file.write_text(f'#include "kernels.hpp"\n\n{empty}', encoding="utf-8")
     return to
+
+
+def plant(source: Path, number: int, file: str, right: str, wrong: str) -> None:
+    """Puts `wrong` beside the only `right` of a file of csrc/; it counts where the environment has PLANTED=`number`.
+
+    Both are expressions, or `right` is a statement. A table that holds it is a constant of the compiler's no more.
+    """
+    path = source / "csrc" / file
+    switched = f"{{ if (planted == {number}) {{ {wrong} }} else {{ {right} }} }}"
+    if not right.endswith(";"):
+        switched = f"(planted == {number} ? ({wrong}) : ({right}))"
+    replace_once(path, right, switched)
+    table = re.compile(rf"static constexpr (\w+ \w+\[\] = {{[^}}]*planted == {number} )")
+    path.write_text(table.sub(r"inline static const \1", path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def tool(name: str) -> str:
@@ -62,7 +82,7 @@ def build(source: Path, directory: Path, *, flags: str = "") -> Path:
     if not (objects / "build.ninja").exists():
         settings = {
             "CMAKE_BUILD_TYPE": "Quick",
-            "CMAKE_CXX_FLAGS": f"-O1 {flags}",
+            "CMAKE_CXX_FLAGS": f"-O1 -include {source / 'csrc' / 'planted.hpp'} {flags}",
             "CMAKE_MAKE_PROGRAM": tool("ninja"),
             "Python_EXECUTABLE": sys.executable,
         }

@@ -11,7 +11,7 @@ import core_builds
 import pytest
 import semantics
 
-FLAGS = "-g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
+FLAGS = "-g -fno-var-tracking -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 TESTS = (
     "test_semantics.py",
     "test_semantics_segments.py",
@@ -30,7 +30,11 @@ TESTS = (
     "test_properties_limits.py",
     "test_properties_segments.py",
 )
-READS_BEYOND = ("row.hpp", "return count == lanes<T> ? load(p) :", "return true ? load(p) :")
+READS_BEYOND = (
+    "row.hpp",
+    "return count == lanes<T> ? load(p) : load_first(p, count, broadcast(T(-__builtin_inf())));",
+    "return load(p);",
+)
 
 
 def libraries() -> list[str]:
@@ -64,6 +68,7 @@ def environment(target: str) -> dict[str, str]:
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("sanitized")
     source = core_builds.copy_sources(directory / "source", semantics.targets())
+    core_builds.plant(source, 1, *READS_BEYOND)
     return core_builds.build(source, directory, flags=FLAGS)
 
 
@@ -80,13 +85,10 @@ def test_nothing_is_reported_on_any_target(packages: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_row_read_beyond_its_end_is_reported(tmp_path: Path) -> None:
-    source = core_builds.copy_sources(tmp_path / "source", {"baseline"})
-    file, old, new = READS_BEYOND
-    core_builds.replace_once(source / "csrc" / file, old, new)
-    packages = core_builds.build(source, tmp_path, flags=FLAGS)
+def test_a_row_read_beyond_its_end_is_reported(packages: Path) -> None:
     code = "import numpy as np, softly; print('loaded', flush=True); softly.softmax(np.ones(1001))"
-    status, printed = core_builds.python(packages, "-c", code, **environment("baseline"))
+    planted = environment("baseline") | {"PLANTED": "1"}
+    status, printed = core_builds.python(packages, "-c", code, **planted)
     assert printed.startswith("loaded\n"), printed[-3000:]
     assert status != 0
     assert "heap-buffer-overflow" in printed
