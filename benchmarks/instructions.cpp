@@ -48,7 +48,7 @@ void run(RowsKernel kernel, long rows, long columns, double alpha, long heads, l
 }
 
 int main(int, char** argument) {
-    const Kernels* kernels = select_target("avx2");
+    const Kernels* kernels = &kernels_avx2;
     const char* operation = argument[1];
     const int is_double = std::strcmp(argument[2], "float64") == 0;
     const RowsKernel kernel = (std::strcmp(operation, "softmax") == 0         ? kernels->softmax

@@ -53,7 +53,7 @@ def counts() -> dict[str, float]:
     """Instructions of each case, per entry of its scores."""
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(2) as pool:
         program = Path(directory) / "instructions"
-        sources = [HERE / "instructions.cpp", *(HERE.parent / "csrc" / f"{name}.cpp" for name in _SOURCES)]
+        sources = [HERE / "instructions.cpp", HERE.parent / "csrc" / "target_avx2.cpp"]
         subprocess.run(["c++", *FLAGS, "-w", *sources, "-o", program], check=True)
 
         def of(case: tuple[Any, ...]) -> float:
@@ -66,9 +66,6 @@ def _title(case: tuple[Any, ...]) -> str:
     operation, dtype, rows, columns, alpha, heads = case
     extra = f", alpha {alpha}" * (alpha != 1) + f" segments of {heads} head{'s' * (heads > 1)}" * (heads > 0)
     return f"{operation} {dtype} {rows} x {columns}{extra}"
-
-
-_SOURCES = ("dispatch", "target_baseline", "target_avx2", "target_avx512")
 
 
 def main() -> None:
