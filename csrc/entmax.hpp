@@ -173,10 +173,12 @@ INLINE void shares_by_last(double* kept, long count, double lowest, double delta
     for (long i = 0; i < count; ++i) kept[i] = share(kept[i]) / sum;
 }
 
-// delta x of the scores; a gap that overflows may have a quotient.
-INLINE double scaled_gap(double score, double largest, double delta, double temperature) {
-    const double scale = temperature > 1 ? 0.5 : 1.0, gap = score * scale - largest * scale;
-    return gap == 0 ? 0 : gap / (temperature * scale) * delta;
+// delta x of scores, in double; a gap that overflows may have a quotient.
+template <class V>
+INLINE V scaled_gap(V score, double largest, double delta, double temperature) {
+    const double scale = temperature > 1 ? 0.5 : 1.0;
+    const V gap = score * scale - largest * scale;
+    return gap == 0 ? V{} : gap / (temperature * scale) * delta;
 }
 
 constexpr long fewest_to_bound = 64;  // below, the bound costs more than it saves
@@ -197,15 +199,20 @@ INLINE double bound_of_s(const T (&best)[accumulators], double largest, double a
 INLINE void shares_of_kept(double* kept, long count, double largest, double alpha, double temperature, double s, double* spare) {
     const double delta = alpha - 1;
     const long padded = (count + accumulators - 1) / accumulators * accumulators;
-    long leaders = 0;
-    double runner_up = -__builtin_inf();
     double* x = delta > 1 ? spare : kept;
-    for (long i = 0; i < count; ++i) {
-        x[i] = scaled_gap(kept[i], largest, delta, temperature);
-        leaders += x[i] == 0;
-        if (x[i] < 0 && x[i] > runner_up) runner_up = x[i];
+    for (long i = count; i < padded; ++i) kept[i] = -__builtin_inf();
+    DoubleBits leads = {};
+    Doubles below = broadcast(-__builtin_inf());
+    for (long i = 0; i < padded; i += lanes<double>) {
+        const Doubles gap = scaled_gap(load(kept + i), largest, delta, temperature);
+        leads -= (DoubleBits)(gap == 0.0);  // a true comparison is all ones, -1
+        below = maximum(gap < 0.0 ? gap : below, below);
+        store(x + i, gap);
     }
     for (long i = count; i < padded; ++i) x[i] = -__builtin_inf();
+    long leaders = 0;
+    for (int lane = 0; lane < lanes<double>; ++lane) leaders += (long)leads[lane];
+    const double runner_up = across<lanes<double> / 2>(below, Maximum{})[0];
     const auto share = [&](auto of) {
         for (long i = 0; i < padded; i += lanes<double>) store(kept + i, of(load(x + i)));
     };
