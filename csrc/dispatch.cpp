@@ -12,7 +12,8 @@ const Target* targets(int* count) {
         {&kernels_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                               __builtin_cpu_supports("fma")},
-        {&kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")},
+        {&kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+                            __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")},
         {&kernels_baseline, true},
     };
 #else

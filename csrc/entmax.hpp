@@ -3,98 +3,145 @@
 // Range: alpha > 1 up to inf, every T from 0 to inf, every score. Error: kernels.hpp.
 //
 // As s <= 1, only scores above max - s T/delta can have a share: they alone are kept, in scratch, and searched for s. With fewer
-// entries s would be larger: that of the largest scores of the 16 accumulators bounds it, and leaves few to keep.
+// entries s would be larger: that of the largest of each 32 scores bounds it, and leaves few to keep.
 
 constexpr int most_steps = 200;  // bisection alone needs about 60
+constexpr long block_columns = 32 * accumulators;  // whose 16 largest scores are kept
 
 INLINE float next_below(float v) { return __builtin_nextafterf(v, -__builtin_inff()); }
 INLINE double next_below(double v) { return __builtin_nextafter(v, -__builtin_inf()); }
 
+// The largest score of each accumulator in each block, padded with -inf to whole blocks. Returns how many.
 template <class T>
-constexpr unsigned all_lanes = (1u << lanes<T>) - 1;
+INLINE long largest_of_blocks(const T* scores, long n, T* largest) {
+    long count = 0;
+    for (long begin = 0; begin < n; begin += block_columns) {
+        Vector<T> best[parts<T>];
+        find_largest(scores + begin, n - begin < block_columns ? n - begin : block_columns, best);
+        for (const auto& b : best) store(largest + count, b), count += lanes<T>;
+    }
+    return count;
+}
 
-// The scores above the bound, in order, widened; -1 if there is a NaN.
+// A bit for each lane above the bound, or NaN.
+template <class T>
+INLINE unsigned lanes_above(Vector<T> z, T bound) {
+    return lanes_set((Bits<T>)!(z <= broadcast(bound)));
+}
+
+// Calls visit(offset, count, scores, above) for each vector of the row, or none_above(offset, count) where no score of a block of
+// 64 is above the bound: one branch, that most rows make predictable, for many vectors.
+template <class T, class Visit, class NoneAbove>
+INLINE void for_each_above(const T* scores, long n, T bound, Visit visit, NoneAbove none_above) {
+    constexpr int block = 64, vectors = block / lanes<T>;
+    long begin = 0;
+    for (; begin + block <= n; begin += block) {
+        unsigned above[vectors], any = 0;
+        for (int i = 0; i < vectors; ++i)
+            any |= above[i] = lanes_above(load(scores + begin + i * lanes<T>), bound);
+        for (int i = 0; i < vectors; ++i) {
+            const long offset = begin + i * lanes<T>;
+            any ? visit(offset, lanes<T>, load(scores + offset), above[i]) : none_above(offset, lanes<T>);
+        }
+    }
+    for_each_vector<T>(n - begin, [&](int, long offset, int count) {
+        const Vector<T> z = load_padded(scores + begin + offset, count);
+        visit(begin + offset, count, z, lanes_above(z, bound));
+    });
+}
+
+// The scores above the bound, in order, widened; -1 if there is a NaN. Up to 16 entries beyond the last are written.
 template <class T>
 INLINE long keep_above(const T* scores, long n, T bound, double* kept) {
     long count = 0;
     Bits<T> nan = {};
-    for_each_vector<T>(n, [&](int, long offset, int size) {
-        const Vector<T> z = load_padded(scores + offset, size);
+    const auto keep = [&](long, int, Vector<T> z, unsigned above) {
         nan |= (Bits<T>)(z != z);
-        unsigned above = lanes_set((Bits<T>)(z > broadcast(bound)));
-        if (above == all_lanes<T>) {
-            for (int half = 0; half < halves<T>; ++half) store(kept + count + half * lanes<double>, widened(z, half));
-            count += lanes<T>;
-            return;
-        }
-        for (; above; above &= above - 1) kept[count++] = (double)scores[offset + __builtin_ctz(above)];
-    });
+        const Vector<T> front = compressed(z, above);
+        for (int half = 0; half < halves<T>; ++half) store(kept + count + half * lanes<double>, widened(front, half));
+        count += __builtin_popcount(above);
+    };
+    for_each_above(scores, n, bound, keep, [](long, int) {});
     return lanes_set(nan) ? -1 : count;
 }
 
 // The shares of the kept scores back to where they stood, 0 elsewhere. The scores may lie where the shares go.
 template <class T>
 INLINE void spread_above(const T* scores, long n, T bound, const double* shares, T* out) {
-    for_each_vector<T>(n, [&](int, long offset, int size) {
-        unsigned above = lanes_set((Bits<T>)(load_padded(scores + offset, size) > broadcast(bound)));
-        if (above == all_lanes<T>) {
-            Doubles wide[halves<T>];
-            for (auto& w : wide) w = load(shares), shares += lanes<double>;
-            Vector<T> all;
-            narrowed(wide, &all);
-            store(out + offset, all);
-            return;
-        }
-        store_counted(out + offset, size, Vector<T>{});
-        for (; above; above &= above - 1) out[offset + __builtin_ctz(above)] = T(*shares++);
-    });
+    const auto spread = [&](long offset, int count, Vector<T>, unsigned above) {
+        Doubles wide[halves<T>];
+        for (int half = 0; half < halves<T>; ++half) wide[half] = load(shares + half * lanes<double>);
+        Vector<T> front;
+        narrowed(wide, &front);
+        store_counted(out + offset, count, expanded(front, above));
+        shares += __builtin_popcount(above);
+    };
+    for_each_above(scores, n, bound, spread, [&](long offset, int count) { store_counted(out + offset, count, Vector<T>{}); });
 }
 
-// Sums over the kept scores: entry i to accumulator i mod 16, combined in one tree.
-template <int sums, class Terms>
+// Sums over the kept scores: entry i to accumulator i mod 16, combined in one tree. Exact, with what each sum lost: many equal
+// terms would be rounded the same way each time.
+template <int sums, bool exact, class Terms>
 INLINE void sum_kept(const double* kept, long padded, double* result, Terms terms) {
-    Pair<double> sum[sums][parts<double>] = {};  // many equal terms would be rounded the same way each time
+    Pair<double> sum[sums][parts<double>] = {};
     for (long i = 0; i < padded; i += accumulators)
 #pragma GCC unroll 16
         for (int part = 0; part < parts<double>; ++part) {
             Doubles term[sums];
             terms(load(kept + i + part * lanes<double>), term);
-            for (int q = 0; q < sums; ++q) {
-                const Pair<double> next = two_sum(sum[q][part].hi, term[q]);
-                sum[q][part] = {next.hi, sum[q][part].lo + next.lo};
-            }
+            for (int q = 0; q < sums; ++q)
+                if constexpr (exact) {
+                    const Pair<double> next = two_sum(sum[q][part].hi, term[q]);
+                    sum[q][part] = {next.hi, sum[q][part].lo + next.lo};
+                } else {
+                    sum[q][part].hi += term[q];
+                }
         }
-    for (int q = 0; q < sums; ++q) {
-        const Pair<double> total = combined(sum[q]);
-        result[q] = total.hi[0] + total.lo[0];
-    }
+    for (int q = 0; q < sums; ++q)
+        if constexpr (exact) {
+            const Pair<double> total = combined(sum[q]);
+            result[q] = total.hi[0] + total.lo[0];
+        } else {
+            Doubles plain[parts<double>];
+            for (int part = 0; part < parts<double>; ++part) plain[part] = sum[q][part].hi;
+            result[q] = combined(plain)[0];
+        }
 }
 
 INLINE Doubles positive_part(Doubles v) { return v > 0.0 ? v : Doubles{}; }
 
 // u = [x + s]_+ with sum u^power = 1 for power 1 or 2. The power-norm of u is convex in s and at least 1 at s = 1: Newton's
-// steps from no less than the root fall towards it and do not pass it; once no entry leaves the support they are the closed
-// form's.
+// steps from no less than the root fall towards it and do not pass it. For power 1 they are the closed form for the support.
+template <int power, bool exact>
+INLINE double newton(const double* x, long padded, double s) {
+    double sum[2];
+    sum_kept<2, exact>(x, padded, sum, [&](Doubles v, Doubles* term) {
+        const Doubles u = positive_part(v + s);
+        term[0] = power == 1 ? (u > 0.0 ? v : Doubles{}) : u * u;
+        term[1] = power == 1 ? (u > 0.0 ? broadcast(1.0) : Doubles{}) : u;
+    });
+    return power == 1 ? (1 - sum[0]) / sum[1] : s - (sum[0] - __builtin_sqrt(sum[0])) / sum[1];
+}
+
+// Up to the rounding of plain sums.
+template <int power>
+INLINE double near_threshold(const double* x, long padded, double s) {
+    for (int i = 0; i < most_steps; ++i) {
+        const double next = newton<power, false>(x, padded, s);
+        if (!(next < s * (1 - 0x1p-30))) break;
+        s = next;
+    }
+    return s;
+}
+
+// The first exact step may rise: plain sums may have passed the root by what they lost.
 template <int power>
 INLINE double threshold(const double* x, long padded, double s) {
-    if (power == 1) {  // the first step in closed form: of many entries, 1 less almost 1 would lose all digits
-        double sum[2];
-        sum_kept<2>(x, padded, sum, [&](Doubles v, Doubles* term) {
-            term[0] = v > -s ? v : Doubles{};
-            term[1] = v > -s ? broadcast(1.0) : Doubles{};
-        });
-        s = (1 - sum[0]) / sum[1];
-    }
+    s = newton<power, true>(x, padded, near_threshold<power>(x, padded, s));
     for (int i = 0; i < most_steps; ++i) {
-        double sum[2];
-        sum_kept<2>(x, padded, sum, [&](Doubles v, Doubles* term) {
-            const Doubles u = positive_part(v + s);
-            term[0] = power == 1 ? u : u * u;
-            term[1] = power == 1 ? (u > 0.0 ? broadcast(1.0) : Doubles{}) : u;
-        });
-        const double step = power == 1 ? (sum[0] - 1) / sum[1] : (sum[0] - __builtin_sqrt(sum[0])) / sum[1];
-        if (!(s - step < s)) break;
-        s -= step;
+        const double next = newton<power, true>(x, padded, s);
+        if (!(next < s)) break;
+        s = next;
     }
     return s;
 }
@@ -119,7 +166,7 @@ INLINE double leader(const double* delta_x, long kept, long padded, double delta
     for (int i = 0; i < most_steps; ++i) {
         const double factor = __builtin_fmin(exp(-delta * m), 1e30);
         double sum[2];
-        sum_kept<2>(delta_x, padded, sum, [&](Doubles v, Doubles* term) {
+        sum_kept<2, true>(delta_x, padded, sum, [&](Doubles v, Doubles* term) {
             const Ratio ratio = ratio_to_leader(v, factor, delta);
             term[0] = ratio.q;
             term[1] = ratio.y > 0.0 ? ratio.q / ratio.y : Doubles{};
@@ -178,21 +225,22 @@ template <class V>
 INLINE V scaled_gap(V score, double largest, double delta, double temperature) {
     const double scale = temperature > 1 ? 0.5 : 1.0;
     const V gap = score * scale - largest * scale;
-    return gap == 0 ? V{} : gap / (temperature * scale) * delta;
+    return gap == 0 ? V{} : (temperature == 1 ? gap : gap / (temperature * scale)) * delta;
 }
 
 constexpr long fewest_to_bound = 64;  // below, the bound costs more than it saves
 
-// No smaller than s: that of a sixteenth of the entries, the largest.
+// No smaller than s: that of a part of the entries, the largest. x: room for their gaps.
 template <class T>
-INLINE double bound_of_s(const T (&best)[accumulators], double largest, double alpha, double temperature) {
+INLINE double bound_of_s(const T* best, long count, double largest, double alpha, double temperature, double* x) {
     const double delta = alpha - 1;
-    double x[accumulators];
-    for (int i = 0; i < accumulators; ++i) x[i] = scaled_gap((double)best[i], largest, delta, temperature);
-    const double s = alpha == 2     ? threshold<1>(x, accumulators, 1)
-                     : alpha == 1.5 ? threshold<2>(x, accumulators, 1)
-                                    : exp(delta * leader(x, accumulators, accumulators, delta, 1));
-    return s < 1 ? s * (1 + 0x1p-40) : 1;
+    for (long i = 0; i < count; i += lanes<T>)
+        for (int half = 0; half < halves<T>; ++half)
+            store(x + i + half * lanes<double>, scaled_gap(widened(load(best + i), half), largest, delta, temperature));
+    const double s = alpha == 2     ? near_threshold<1>(x, count, 1)
+                     : alpha == 1.5 ? near_threshold<2>(x, count, 1)
+                                    : exp(delta * leader(x, count, count, delta, 1));
+    return s < 1 ? s * (1 + 0x1p-20) : 1;
 }
 
 // Scores to shares, in place; spare has room for as many. s is no less than the root.
@@ -240,7 +288,7 @@ INLINE void shares_of_kept(double* kept, long count, double largest, double alph
             const double factor = exp(-delta * m);
             double total;
             share([&](Doubles v) { return ratio_to_leader(v, factor, delta).q; });
-            sum_kept<1>(kept, padded, &total, [](Doubles q, Doubles* term) { term[0] = q; });
+            sum_kept<1, true>(kept, padded, &total, [](Doubles q, Doubles* term) { term[0] = q; });
             for (long i = 0; i < count; ++i) kept[i] /= total;
         }
     }
@@ -248,19 +296,21 @@ INLINE void shares_of_kept(double* kept, long count, double largest, double alph
 
 template <class T>
 void entmax_row(const T* scores, T* out, long n, double alpha, double temperature, Empty empty, double* kept) {
-    T best[accumulators];
-    const T largest = row_maximum(scores, n, best);
+    T* const best = reinterpret_cast<T*>(kept);
+    double* const spare = kept + (n + accumulators);
+    const long blocks = largest_of_blocks(scores, n, best);
+    const T largest = row_maximum(best, blocks);
     RowKind kind = kind_of_row(scores, n, largest);
     if (kind == RowKind::ordinary) {
         // Where alpha and T are both infinite all gaps vanish before alpha grows.
         double window = temperature == __builtin_inf() ? temperature : temperature / (alpha - 1), s = 1;
         if (n >= fewest_to_bound && window > 0 && window < __builtin_inf())
-            window *= s = bound_of_s(best, (double)largest, alpha, temperature);
+            window *= s = bound_of_s(best, blocks, (double)largest, alpha, temperature, spare);
         const T bound = next_below(T((double)largest - window * (1 + 0x1p-50)));
         const long count = keep_above(scores, n, bound, kept);
         if (count >= 0) {
             if (temperature == __builtin_inf() && alpha == __builtin_inf()) alpha = 2;
-            shares_of_kept(kept, count, (double)largest, alpha, temperature, s, kept + (n + accumulators));
+            shares_of_kept(kept, count, (double)largest, alpha, temperature, s, spare);
             spread_above(scores, n, bound, kept, out);
             return;
         }

@@ -86,14 +86,6 @@ template <class T>
 INLINE T row_maximum(const T* scores, long n) {
     return across<lanes<T> / 2>(largest_parts(scores, n), Maximum{})[0];
 }
-// Also the largest in each accumulator.
-template <class T>
-INLINE T row_maximum(const T* scores, long n, T* each) {
-    Vector<T> best[parts<T>];
-    find_largest(scores, n, best);
-    for (int part = 0; part < parts<T>; ++part) store(each + part * lanes<T>, best[part]);
-    return across<lanes<T> / 2>(largest_parts<T>(best), Maximum{})[0];
-}
 
 // How scores are divided by a temperature: x = ((z - max) * before) * after / T', everything a power of two but
 // T', so that neither the difference nor the quotient overflows or loses bits for any T from 0 to inf.

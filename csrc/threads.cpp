@@ -81,9 +81,14 @@ class Pool {
         }
         start_.notify_all();
         take_pieces(task);
+        {
+            const std::lock_guard lock(mutex_);
+            task_ = nullptr;  // a helper that wakes late finds nothing to do
+        }
+        const auto done = [this] { return running_ == 0; };
+        if (spin_until(done)) return;
         std::unique_lock lock(mutex_);
-        task_ = nullptr;  // a helper that wakes late finds nothing to do
-        done_.wait(lock, [this] { return running_ == 0; });
+        done_.wait(lock, done);
     }
 
   private:
@@ -103,20 +108,26 @@ class Pool {
 #endif
     }
 
+    // Long pieces first, so that memory is read in order, then shorter ones, so that all threads end together.
     void take_pieces(const Task& task) {
+        const long shares = 4 * static_cast<long>(helpers_.size() + 1);
         for (;;) {
-            const long begin = next_.fetch_add(task.grain);
-            if (begin >= task.count) return;
-            task.piece(task.body, begin, std::min(task.count, begin + task.grain));
+            long begin = next_, size;
+            do {
+                if (begin >= task.count) return;
+                size = std::max(1L, (task.count - begin) / shares / task.grain) * task.grain;
+            } while (!next_.compare_exchange_weak(begin, begin + size));
+            task.piece(task.body, begin, std::min(task.count, begin + size));
         }
     }
 
     void work() {
         unsigned long seen = 0;
         for (;;) {
-            spin_for(seen);
+            const auto begun = [&] { return round_ != seen; };
+            spin_until(begun);
             std::unique_lock lock(mutex_);
-            start_.wait(lock, [&] { return round_ != seen; });
+            start_.wait(lock, begun);
             seen = round_;
             if (!task_) continue;
             const Task& task = *task_;  // lives until running_ is 0 again
@@ -128,10 +139,16 @@ class Pool {
         }
     }
 
-    // A loop often follows a loop: 50 us of patience before the kernel is asked to sleep and wake this thread.
-    void spin_for(unsigned long seen) const {
+    // A loop often follows a loop, and the pieces of one end together: 50 us of patience before the kernel is asked to sleep and
+    // be woken, which takes as long.
+    template <class Happened>
+    static bool spin_until(Happened happened) {
         const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
-        while (round_ == seen && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+        while (!happened()) {
+            if (std::chrono::steady_clock::now() > end) return false;
+            std::this_thread::yield();
+        }
+        return true;
     }
 
     std::vector<std::thread::native_handle_type> helpers_;
@@ -141,7 +158,7 @@ class Pool {
     const Task* task_ = nullptr;
     std::atomic<long> next_{0};
     std::atomic<unsigned long> round_{0};
-    int running_ = 0;
+    std::atomic<int> running_{0};
 };
 
 // After fork the child has no threads, so it forgets the

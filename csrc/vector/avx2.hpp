@@ -38,6 +38,26 @@ INLINE void store_first(double* p, int count, Doubles v) {
 // One bit a lane, of a comparison's result.
 INLINE unsigned lanes_set(FloatBits v) { return (unsigned)_mm256_movemask_ps((__m256)v); }
 INLINE unsigned lanes_set(DoubleBits v) { return (unsigned)_mm256_movemask_pd((__m256d)v); }
+// The lanes of a mask, first and in order, then anything; and the first lanes back to where the mask has them, 0 elsewhere. A byte says where a
+// lane's 4 bytes come from; those of a double's two halves differ by 1.
+constexpr unsigned long long each_byte = 0x0101010101010101, byte_numbers = 0x0706050403020100;
+INLINE __m256 lanes_from(__m256 v, unsigned long long bytes) {
+    return _mm256_permutevar8x32_ps(v, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes)));
+}
+INLINE unsigned long long bytes_of_floats(unsigned mask) { return _pdep_u64(mask, each_byte) * 0xff; }
+INLINE unsigned long long bytes_of_doubles(unsigned mask) { return _pdep_u64(mask, each_byte & 0x00ff00ff00ff00ff) * 0xffff; }
+INLINE Floats compressed(Floats v, unsigned mask) {
+    return (Floats)lanes_from((__m256)v, _pext_u64(byte_numbers, bytes_of_floats(mask)));
+}
+INLINE Doubles compressed(Doubles v, unsigned mask) {
+    return (Doubles)lanes_from((__m256)v, _pext_u64(byte_numbers, bytes_of_doubles(mask)));
+}
+INLINE __m256 lanes_to(__m256 v, unsigned long long bytes) {
+    const __m256i there = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)bytes));
+    return _mm256_and_ps(lanes_from(v, _pdep_u64(byte_numbers, bytes)), _mm256_castsi256_ps(there));
+}
+INLINE Floats expanded(Floats v, unsigned mask) { return (Floats)lanes_to((__m256)v, bytes_of_floats(mask)); }
+INLINE Doubles expanded(Doubles v, unsigned mask) { return (Doubles)lanes_to((__m256)v, bytes_of_doubles(mask)); }
 INLINE Doubles lower_doubles(Floats v) { return (Doubles)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)); }
 INLINE Doubles upper_doubles(Floats v) { return (Doubles)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)); }
 INLINE Floats narrow(Doubles lower, Doubles upper) {

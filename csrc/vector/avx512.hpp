@@ -29,6 +29,11 @@ INLINE void store_first(double* p, int count, Doubles v) {
 // One bit a lane, of a comparison's result.
 INLINE unsigned lanes_set(FloatBits v) { return (unsigned)_mm512_movepi32_mask((__m512i)v); }
 INLINE unsigned lanes_set(DoubleBits v) { return (unsigned)_mm512_movepi64_mask((__m512i)v); }
+// The lanes of a mask, first and in order, then anything; and the first lanes back to where the mask has them, 0 elsewhere.
+INLINE Floats compressed(Floats v, unsigned mask) { return (Floats)_mm512_maskz_compress_ps((__mmask16)mask, (__m512)v); }
+INLINE Doubles compressed(Doubles v, unsigned mask) { return (Doubles)_mm512_maskz_compress_pd((__mmask8)mask, (__m512d)v); }
+INLINE Floats expanded(Floats v, unsigned mask) { return (Floats)_mm512_maskz_expand_ps((__mmask16)mask, (__m512)v); }
+INLINE Doubles expanded(Doubles v, unsigned mask) { return (Doubles)_mm512_maskz_expand_pd((__mmask8)mask, (__m512d)v); }
 INLINE Doubles lower_doubles(Floats v) { return (Doubles)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)); }
 INLINE Doubles upper_doubles(Floats v) { return (Doubles)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)); }
 INLINE Floats narrow(Doubles lower, Doubles upper) {

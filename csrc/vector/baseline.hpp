@@ -38,6 +38,19 @@ INLINE unsigned lanes_set(B v) {
     for (unsigned i = 0; i < sizeof(B) / sizeof(v[0]); ++i) set |= (unsigned)(v[i] & 1) << i;
     return set;
 }
+// The lanes of a mask, first and in order, then anything; and the first lanes back to where the mask has them, 0 elsewhere.
+template <class V>
+INLINE V compressed(V v, unsigned mask) {
+    V r = {};
+    for (int i = 0; mask; mask &= mask - 1) r[i++] = v[__builtin_ctz(mask)];
+    return r;
+}
+template <class V>
+INLINE V expanded(V v, unsigned mask) {
+    V r = {};
+    for (int i = 0; mask; mask &= mask - 1) r[__builtin_ctz(mask)] = v[i++];
+    return r;
+}
 INLINE Doubles lower_doubles(Floats v) {
     Doubles r;
     for (int i = 0; i < lanes<double>; ++i) r[i] = (double)v[i];
