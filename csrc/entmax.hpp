@@ -134,14 +134,17 @@ INLINE double near_threshold(const double* x, long padded, double s) {
     return s;
 }
 
-// The first exact step may rise: plain sums may have passed the root by what they lost.
+// The first exact step may rise: plain sums may have passed the root by what they lost. A small step ends it: for power 2 its
+// square is left, for power 1 what was passed of an entry's share.
 template <int power>
 INLINE double threshold(const double* x, long padded, double s) {
-    s = newton<power, true>(x, padded, near_threshold<power>(x, padded, s));
+    constexpr double small = power == 1 ? 0x1p-53 : 0x1p-28;
+    s = near_threshold<power>(x, padded, s);
     for (int i = 0; i < most_steps; ++i) {
-        const double next = newton<power, true>(x, padded, s);
-        if (!(next < s)) break;
+        const double next = newton<power, true>(x, padded, s), step = s - next;
+        if (i > 0 && !(step > 0)) break;
         s = next;
+        if (__builtin_fabs(step) <= small * s) break;
     }
     return s;
 }

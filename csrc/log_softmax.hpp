@@ -19,7 +19,7 @@ INLINE Vector<T> log_probability(Vector<T> z, Vector<T> maximum_score, const Div
 template <class T, bool scaled>
 INLINE void log_probabilities(const T* scores, T* out, long n, T maximum_score, const Division<T>& by, double log_sum) {
     const T hi = T(log_sum), lo = T(log_sum - (double)hi);
-    for_each_vector<T>(n, [&](int, long offset, int count) {
+    for_each_aligned_vector(out, n, [&](long offset, int count) {
         const Vector<T> z = load_padded(scores + offset, count);
         store_counted(out + offset, count,
                       log_probability<T, scaled>(z, broadcast(maximum_score), by, broadcast(hi), broadcast(lo)));

@@ -102,7 +102,7 @@ INLINE Pair<double> reciprocal(const Pair<double>& of) {
 
 template <class T>
 INLINE void multiply_row(T* out, long n, Vector<T> hi, Vector<T> lo) {
-    for_each_vector<T>(n, [&](int, long offset, int count) {
+    for_each_aligned_vector(out, n, [&](long offset, int count) {
         store_counted(out + offset, count, times_pair(load_padded(out + offset, count), hi, lo));
     });
 }

@@ -22,6 +22,21 @@ INLINE void for_each_vector(long n, Visit visit) {
         }
 }
 
+// A vector across two lines of the cache takes two turns, and NumPy's arrays begin 16 bytes into a line. So where a pass over a
+// long row does little but read and write, the entries before the first line's end go by themselves.
+constexpr long fewest_to_align = 512;
+template <class T>
+INLINE long entries_to_align(const T* row, long n) {
+    return n > fewest_to_align ? long(-(reinterpret_cast<std::uintptr_t>(row) / sizeof(T)) % lanes<T>) : 0;
+}
+// Calls visit(offset, count) for each vector, aligned in this row.
+template <class T, class Visit>
+INLINE void for_each_aligned_vector(const T* row, long n, Visit visit) {
+    const long begin = entries_to_align(row, n);
+    if (begin) visit(0, (int)begin);
+    for_each_vector<T>(n - begin, [&](int, long offset, int count) { visit(begin + offset, count); });
+}
+
 template <class T>
 INLINE Vector<T> load_padded(const T* p, int count) {
     return count == lanes<T> ? load(p) : load_first(p, count, broadcast(T(-__builtin_inf())));
@@ -84,7 +99,9 @@ INLINE Vector<T> largest_parts(const T* scores, long n) {
 }
 template <class T>
 INLINE T row_maximum(const T* scores, long n) {
-    return across<lanes<T> / 2>(largest_parts(scores, n), Maximum{})[0];
+    const long begin = entries_to_align(scores, n);
+    const Vector<T> aligned = largest_parts(scores + begin, n - begin);
+    return across<lanes<T> / 2>(begin ? maximum(load(scores), aligned) : aligned, Maximum{})[0];
 }
 
 // How scores are divided by a temperature: x = ((z - max) * before) * after / T', everything a power of two but

@@ -50,6 +50,11 @@ int count_threads() {
     return std::clamp(count, 1, 256);
 }
 
+struct alignas(64) Share {  // of a loop, a thread's
+    std::atomic<long> next{0};
+    long end = 0;
+};
+
 struct Task {
     Piece piece;
     const void* body;
@@ -59,11 +64,11 @@ struct Task {
 class Pool {
   public:
     // As many helpers as can be had; with none, run() does all of it. Never destroyed: helpers use it to the end.
-    explicit Pool(int helpers) {
+    explicit Pool(int helpers) : shares_(1 + helpers) {
         try {
             helpers_.reserve(helpers);
             for (int i = 0; i < helpers; ++i) {
-                std::thread thread([this] { work(); });
+                std::thread thread([this, i] { work(1 + i); });
                 helpers_.push_back(thread.native_handle());
                 thread.detach();
             }
@@ -76,11 +81,15 @@ class Pool {
         {
             const std::lock_guard lock(mutex_);
             task_ = &task;
-            next_ = 0;
+            const long grains = (task.count + task.grain - 1) / task.grain, threads = static_cast<long>(shares_.size());
+            for (long i = 0; i < threads; ++i) {
+                shares_[i].next = grains * i / threads * task.grain;
+                shares_[i].end = std::min(task.count, grains * (i + 1) / threads * task.grain);
+            }
             ++round_;
         }
         start_.notify_all();
-        take_pieces(task);
+        take_pieces(task, 0);
         {
             const std::lock_guard lock(mutex_);
             task_ = nullptr;  // a helper that wakes late finds nothing to do
@@ -108,20 +117,23 @@ class Pool {
 #endif
     }
 
-    // Long pieces first, so that memory is read in order, then shorter ones, so that all threads end together.
-    void take_pieces(const Task& task) {
-        const long shares = 4 * static_cast<long>(helpers_.size() + 1);
-        for (;;) {
-            long begin = next_, size;
-            do {
-                if (begin >= task.count) return;
-                size = std::max(1L, (task.count - begin) / shares / task.grain) * task.grain;
-            } while (!next_.compare_exchange_weak(begin, begin + size));
-            task.piece(task.body, begin, std::min(task.count, begin + size));
+    // Each thread begins with a share of its own, the same in each loop over as much, so that it finds in its cache what it had
+    // there; and goes on with what others have left. Long pieces first, so that memory is read in order, then shorter ones, so
+    // that all threads end together.
+    void take_pieces(const Task& task, std::size_t thread) {
+        for (std::size_t i = 0; i < shares_.size(); ++i) {
+            Share& share = shares_[(thread + i) % shares_.size()];
+            for (;;) {
+                long begin = share.next, size;
+                do size = std::max(1L, (share.end - begin) / 4 / task.grain) * task.grain;
+                while (begin < share.end && !share.next.compare_exchange_weak(begin, begin + size));
+                if (begin >= share.end) break;
+                task.piece(task.body, begin, std::min(share.end, begin + size));
+            }
         }
     }
 
-    void work() {
+    void work(std::size_t thread) {
         unsigned long seen = 0;
         for (;;) {
             const auto begun = [&] { return round_ != seen; };
@@ -133,7 +145,7 @@ class Pool {
             const Task& task = *task_;  // lives until running_ is 0 again
             ++running_;
             lock.unlock();
-            take_pieces(task);
+            take_pieces(task, thread);
             lock.lock();
             if (--running_ == 0) done_.notify_one();
         }
@@ -151,12 +163,12 @@ class Pool {
         return true;
     }
 
+    std::vector<Share> shares_;
     std::vector<std::thread::native_handle_type> helpers_;
     int kept_free_ = -1;  // the processor that helpers may not use
     std::mutex mutex_;
     std::condition_variable start_, done_;
     const Task* task_ = nullptr;
-    std::atomic<long> next_{0};
     std::atomic<unsigned long> round_{0};
     std::atomic<int> running_{0};
 };
