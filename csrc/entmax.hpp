@@ -23,62 +23,6 @@ INLINE long largest_of_blocks(const T* scores, long n, T* largest) {
     return count;
 }
 
-// A bit for each lane above the bound, or NaN.
-template <class T>
-INLINE unsigned lanes_above(Vector<T> z, T bound) {
-    return lanes_set((Bits<T>)!(z <= broadcast(bound)));
-}
-
-// Calls visit(offset, count, scores, above) for each vector of the row, or none_above(offset, count) where no score of a block of
-// 64 is above the bound: one branch, that most rows make predictable, for many vectors.
-template <class T, class Visit, class NoneAbove>
-INLINE void for_each_above(const T* scores, long n, T bound, Visit visit, NoneAbove none_above) {
-    constexpr int block = 64, vectors = block / lanes<T>;
-    long begin = 0;
-    for (; begin + block <= n; begin += block) {
-        unsigned above[vectors], any = 0;
-        for (int i = 0; i < vectors; ++i)
-            any |= above[i] = lanes_above(load(scores + begin + i * lanes<T>), bound);
-        for (int i = 0; i < vectors; ++i) {
-            const long offset = begin + i * lanes<T>;
-            any ? visit(offset, lanes<T>, load(scores + offset), above[i]) : none_above(offset, lanes<T>);
-        }
-    }
-    for_each_vector<T>(n - begin, [&](int, long offset, int count) {
-        const Vector<T> z = load_padded(scores + begin + offset, count);
-        visit(begin + offset, count, z, lanes_above(z, bound));
-    });
-}
-
-// The scores above the bound, in order, widened; -1 if there is a NaN. Up to 16 entries beyond the last are written.
-template <class T>
-INLINE long keep_above(const T* scores, long n, T bound, double* kept) {
-    long count = 0;
-    Bits<T> nan = {};
-    const auto keep = [&](long, int, Vector<T> z, unsigned above) {
-        nan |= (Bits<T>)(z != z);
-        const Vector<T> front = compressed(z, above);
-        for (int half = 0; half < halves<T>; ++half) store(kept + count + half * lanes<double>, widened(front, half));
-        count += __builtin_popcount(above);
-    };
-    for_each_above(scores, n, bound, keep, [](long, int) {});
-    return lanes_set(nan) ? -1 : count;
-}
-
-// The shares of the kept scores back to where they stood, 0 elsewhere. The scores may lie where the shares go.
-template <class T>
-INLINE void spread_above(const T* scores, long n, T bound, const double* shares, T* out) {
-    const auto spread = [&](long offset, int count, Vector<T>, unsigned above) {
-        Doubles wide[halves<T>];
-        for (int half = 0; half < halves<T>; ++half) wide[half] = load(shares + half * lanes<double>);
-        Vector<T> front;
-        narrowed(wide, &front);
-        store_counted(out + offset, count, expanded(front, above));
-        shares += __builtin_popcount(above);
-    };
-    for_each_above(scores, n, bound, spread, [&](long offset, int count) { store_counted(out + offset, count, Vector<T>{}); });
-}
-
 // Sums over the kept scores: entry i to accumulator i mod 16, combined in one tree. Exact, with what each sum lost: many equal
 // terms would be rounded the same way each time.
 template <int sums, bool exact, class Terms>

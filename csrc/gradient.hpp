@@ -53,8 +53,8 @@ INLINE void product_of_row(const T* p, const T* v, T* out, long n, T largest, do
     const double pivot = (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];
     typename Accumulator<T>::type sum[2][parts<double>] = {};  // of q and of q (v - pivot)
     const auto term = [&](Doubles q, Doubles d) { return q == 0.0 ? Doubles{} : q * d; };
-    for_each_vector<T>(n, [&](int part, long offset, int count) {
-        const Vector<T> narrow_p = load_or_zero(p + offset, count), narrow_v = load_or_zero(v + offset, count);
+    const auto add = [&](int part, long offset, int count, Vector<T> narrow_p, unsigned) {
+        const Vector<T> narrow_v = load_or_zero(v + offset, count);
 #pragma GCC unroll 2
         for (int half = 0; half < halves<T>; ++half) {
             const int at = part * halves<T> + half;
@@ -62,11 +62,12 @@ INLINE void product_of_row(const T* p, const T* v, T* out, long n, T largest, do
             accumulate(sum[0][at], q);
             accumulate(sum[1][at], term(q, widened(narrow_v, half) - pivot));
         }
-    });
+    };
+    for_each_above(p, n, T(0), add, [&](long offset, int) { __builtin_prefetch(v + offset + 256); });
     const Pair<double> total = as_pair(combined(sum[0])), of_v = as_pair(combined(sum[1]));
     const double mean = (of_v.hi[0] + of_v.lo[0]) / (total.hi[0] + total.lo[0]);
-    for_each_vector<T>(n, [&](int, long offset, int count) {
-        const Vector<T> narrow_p = load_or_zero(p + offset, count), narrow_v = load_or_zero(v + offset, count);
+    const auto multiply = [&](int, long offset, int count, Vector<T> narrow_p, unsigned) {
+        const Vector<T> narrow_v = load_or_zero(v + offset, count);
         Doubles g[halves<T>];
 #pragma GCC unroll 2
         for (int half = 0; half < halves<T>; ++half) {
@@ -74,7 +75,8 @@ INLINE void product_of_row(const T* p, const T* v, T* out, long n, T largest, do
             g[half] = term(q, (widened(narrow_v, half) - pivot) - mean);
         }
         store_over_temperature(out + offset, count, g, temperature);
-    });
+    };
+    for_each_above(p, n, T(0), multiply, [&](long offset, int count) { store_counted(out + offset, count, Vector<T>{}); });
 }
 
 // q of p, or where it stands; NaN where p is.

@@ -19,6 +19,7 @@ namespace {
 #include "packed.hpp"
 #include "columns.hpp"
 //
+#include "support.hpp"
 #include "entmax.hpp"
 #include "gradient.hpp"
 #include "softmax_gradient.hpp"

@@ -11,7 +11,7 @@ constexpr long parallel_elements = 1 << 16, piece_elements = 1 << 13;
 
 template <class Body>
 void over_rows(long rows, long columns, const Body& body) {
-    if (rows * columns <= parallel_elements) return body(0, rows);
+    if (rows * columns < parallel_elements) return body(0, rows);
     const long grain = std::max(1L, piece_elements / std::max(1L, columns));
     parallel_for(rows, grain < 16 ? grain : grain / 16 * 16, body);  // whole batches
 }

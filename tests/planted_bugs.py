@@ -77,12 +77,12 @@ BUGS = (
     Bug(
         "the last chunk of the threads is dropped",
         "threads.cpp",
-        "if (begin >= task.count) return;",
-        "if (begin + task.grain > task.count) return;",
+        "if (begin >= share.end) break;",
+        "if (begin + task.grain > share.end) break;",
     ),
     Bug(
         "the support of entmax is one short",
-        "entmax.hpp",
+        "support.hpp",
         "return lanes_set(nan) ? -1 : count;",
         "return lanes_set(nan) ? -1 : count - (count > 2);",
     ),

@@ -88,3 +88,21 @@ def test_half_precisions_are_widened_in_the_core_as_numpy_does(name, dtype, temp
             with monkeypatch.context() as patch:
                 patch.setitem(_kernels.DIRECT, name, lambda *_: None)
                 assert same(function(z, temperature=temperature), taken)
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_long_rows_give_the_same_bits_wherever_they_begin_in_a_line(name, dtype):
+    """Their maximum and their last pass begin with the entries before a line's end."""
+    rng = np.random.default_rng(0)
+    function = getattr(softly, name)
+    for n in (512, 513, 530, 1000, 16391):
+        z = rng.normal(size=(3, n)).astype(dtype)
+        z[1, :5] = 9, -np.inf, 40, 41, -40  # the largest among the first entries
+        expected = function(z)
+        scores, out = np.empty(z.size + 32, dtype), np.empty(expected.size + 32, dtype)
+        for begin, to in [(i, (7 * i) % 16) for i in range(17)]:
+            moved = scores[begin : begin + z.size].reshape(z.shape)
+            moved[:] = z
+            into = out[to : to + expected.size].reshape(expected.shape)
+            assert same(function(moved, out=into), expected)
