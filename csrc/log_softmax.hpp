@@ -17,9 +17,10 @@ INLINE Vector<T> log_probability(Vector<T> z, Vector<T> maximum_score, const Div
 }
 
 template <class T, bool scaled>
-INLINE void log_probabilities(const T* scores, T* out, long n, T maximum_score, const Division<T>& by, double log_sum) {
+INLINE void log_probabilities(const T* scores, T* out, long n, long first, T maximum_score, const Division<T>& by,
+                              double log_sum) {
     const T hi = T(log_sum), lo = T(log_sum - (double)hi);
-    for_each_aligned_vector(out, n, [&](long offset, int count) {
+    for_each_vector_after<T>(first, n, [&](long offset, int count) {
         const Vector<T> z = load_padded(scores + offset, count);
         store_counted(out + offset, count,
                       log_probability<T, scaled>(z, broadcast(maximum_score), by, broadcast(hi), broadcast(lo)));
@@ -35,8 +36,9 @@ void log_softmax_row(const T* scores, T* out, long n, const T* next, double temp
         const double log_sum = log_of_sum_of_row(scores, n, next, largest, temperature);
         if (log_sum == log_sum) {
             const Division<T> by(temperature);
-            by.is_one ? log_probabilities<T, false>(scores, out, n, largest, by, log_sum)
-                      : log_probabilities<T, true>(scores, out, n, largest, by, log_sum);
+            const long first = entries_to_align(out, n);
+            by.is_one ? log_probabilities<T, false>(scores, out, n, first, largest, by, log_sum)
+                      : log_probabilities<T, true>(scores, out, n, first, largest, by, log_sum);
             return;
         }
         kind = RowKind::not_a_number;

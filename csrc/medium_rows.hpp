@@ -70,7 +70,7 @@ struct MediumRows {
         });
         const Pair<T> inverse = reciprocals<T>(total);
         for (int row = 0; row < at.count; ++row)
-            multiply_row(out + at.begin[row], at.size[row], broadcast(inverse.hi[row]), broadcast(inverse.lo[row]));
+            multiply_row(out + at.begin[row], at.size[row], 0, broadcast(inverse.hi[row]), broadcast(inverse.lo[row]));
         return 0;
     }
 
@@ -93,7 +93,7 @@ struct MediumRows {
             if (log_total != log_total)
                 fill(to, at.size[row], T(__builtin_nan("")));
             else if (!(undone >> row & 1))
-                log_probabilities<T, scaled>(z, to, at.size[row], largest[row], by, log_total);
+                log_probabilities<T, scaled>(z, to, at.size[row], 0, largest[row], by, log_total);
         }
         return undone;
     }

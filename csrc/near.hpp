@@ -101,8 +101,8 @@ INLINE Pair<double> reciprocal(const Pair<double>& of) {
 }
 
 template <class T>
-INLINE void multiply_row(T* out, long n, Vector<T> hi, Vector<T> lo) {
-    for_each_aligned_vector(out, n, [&](long offset, int count) {
+INLINE void multiply_row(T* out, long n, long first, Vector<T> hi, Vector<T> lo) {
+    for_each_vector_after<T>(first, n, [&](long offset, int count) {
         store_counted(out + offset, count, times_pair(load_padded(out + offset, count), hi, lo));
     });
 }
@@ -115,7 +115,7 @@ INLINE bool softmax_near(const T* scores, T* out, long n, const T* next, T large
     if (total.hi[0] != total.hi[0]) return false;
     const Pair<double> inverse = reciprocal(total);
     const T hi = T(inverse.hi[0]), lo = T((inverse.hi[0] - (double)hi) + inverse.lo[0]);
-    multiply_row(out, n, broadcast(hi), broadcast(lo));
+    multiply_row(out, n, entries_to_align(out, n), broadcast(hi), broadcast(lo));
     return true;
 }
 

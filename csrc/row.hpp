@@ -29,12 +29,11 @@ template <class T>
 INLINE long entries_to_align(const T* row, long n) {
     return n > fewest_to_align ? long(-(reinterpret_cast<std::uintptr_t>(row) / sizeof(T)) % lanes<T>) : 0;
 }
-// Calls visit(offset, count) for each vector, aligned in this row.
+// Calls visit(offset, count) for the first entries and then for each vector.
 template <class T, class Visit>
-INLINE void for_each_aligned_vector(const T* row, long n, Visit visit) {
-    const long begin = entries_to_align(row, n);
-    if (begin) visit(0, (int)begin);
-    for_each_vector<T>(n - begin, [&](int, long offset, int count) { visit(begin + offset, count); });
+INLINE void for_each_vector_after(long first, long n, Visit visit) {
+    if (first) visit(0, (int)first);
+    for_each_vector<T>(n - first, [&](int, long offset, int count) { visit(first + offset, count); });
 }
 
 template <class T>
