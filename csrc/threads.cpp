@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -16,6 +17,8 @@
 
 namespace softly {
 namespace {
+
+constexpr int most_threads = 256;
 
 int processors_allowed() {
 #if defined(__linux__)
@@ -47,7 +50,7 @@ int count_threads() {
     int count = std::min(processors_allowed(), quota_processors());
     if (const char* text = std::getenv("OMP_NUM_THREADS"))
         if (const int wanted = std::atoi(text); wanted > 0) count = std::min(count, wanted);
-    return std::clamp(count, 1, 256);
+    return std::clamp(count, 1, most_threads);
 }
 
 struct alignas(64) Share {  // of a loop, a thread's
@@ -64,7 +67,7 @@ struct Task {
 class Pool {
   public:
     // As many helpers as can be had; with none, run() does all of it. Never destroyed: helpers use it to the end.
-    explicit Pool(int helpers) : shares_(1 + helpers) {
+    explicit Pool(int helpers) : threads_(1 + helpers) {
         try {
             helpers_.reserve(helpers);
             for (int i = 0; i < helpers; ++i) {
@@ -81,10 +84,10 @@ class Pool {
         {
             const std::lock_guard lock(mutex_);
             task_ = &task;
-            const long grains = (task.count + task.grain - 1) / task.grain, threads = static_cast<long>(shares_.size());
-            for (long i = 0; i < threads; ++i) {
-                shares_[i].next = grains * i / threads * task.grain;
-                shares_[i].end = std::min(task.count, grains * (i + 1) / threads * task.grain);
+            const long grains = (task.count + task.grain - 1) / task.grain;
+            for (long i = 0; i < threads_; ++i) {
+                shares_[i].next = grains * i / threads_ * task.grain;
+                shares_[i].end = std::min(task.count, grains * (i + 1) / threads_ * task.grain);
             }
             ++round_;
         }
@@ -120,9 +123,9 @@ class Pool {
     // Each thread begins with a share of its own, the same in each loop over as much, so that it finds in its cache what it had
     // there; and goes on with what others have left. Long pieces first, so that memory is read in order, then shorter ones, so
     // that all threads end together.
-    void take_pieces(const Task& task, std::size_t thread) {
-        for (std::size_t i = 0; i < shares_.size(); ++i) {
-            Share& share = shares_[(thread + i) % shares_.size()];
+    void take_pieces(const Task& task, int thread) {
+        for (int i = 0; i < threads_; ++i) {
+            Share& share = shares_[(thread + i) % threads_];
             for (;;) {
                 long begin = share.next, size;
                 do size = std::max(1L, (share.end - begin) / 4 / task.grain) * task.grain;
@@ -133,7 +136,7 @@ class Pool {
         }
     }
 
-    void work(std::size_t thread) {
+    void work(int thread) {
         unsigned long seen = 0;
         for (;;) {
             const auto begun = [&] { return round_ != seen; };
@@ -163,7 +166,8 @@ class Pool {
         return true;
     }
 
-    std::vector<Share> shares_;
+    const int threads_;
+    std::array<Share, most_threads> shares_;
     std::vector<std::thread::native_handle_type> helpers_;
     int kept_free_ = -1;  // the processor that helpers may not use
     std::mutex mutex_;
