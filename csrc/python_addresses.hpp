@@ -37,6 +37,7 @@ PyObject* operation_at(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (!rows_at(args, count, &task, &temperature, &dtype)) return nullptr;
     const RowsKernel kernel = (kernels->*table)[(int)dtype], constant = kernels->constant_rows[(int)dtype];
     const bool asked = args[7] != Py_None;
+    split_into_entries<table>(&task);
     if (!kernel || (asked && !constant)) return PyErr_Format(PyExc_TypeError, "has no kernel for this dtype");
     std::atomic<bool> found{false};
     Rows looked = task;
@@ -65,6 +66,7 @@ PyObject* product_at(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (!rows_at(args, count, &task, &temperature, &dtype)) return nullptr;
     const RowsKernel kernel = (kernels->*table)[(int)dtype];
     task.vector = PyLong_AsVoidPtr(args[7]);
+    split_into_entries<table>(&task);
     if (PyErr_Occurred()) return nullptr;
     if (!kernel || !task.vector) return PyErr_Format(PyExc_ValueError, "needs a vector, and a dtype with a kernel");
     if (!run_rows(kernel, task, task.rows * task.columns, needs_scratch ? sparse_scratch(task.longest) : 0)) return nullptr;

@@ -53,6 +53,18 @@ bool number_a_row(PyObject* object, const char* name, long rows, double* number,
     return true;
 }
 
+template <RowsKernel (Kernels::*table)[4]>
+constexpr bool is_elementwise = table == &Kernels::sigmoid || table == &Kernels::log_sigmoid ||
+                                table == &Kernels::sigmoid_gradient || table == &Kernels::log_sigmoid_gradient;
+
+// Where each entry goes by itself, and at one temperature, it is a row: threads share a long row.
+template <RowsKernel (Kernels::*table)[4]>
+void split_into_entries(Rows* task) {
+    if (!is_elementwise<table> || task->temperature_stride != 0) return;
+    task->rows *= task->columns;
+    task->columns = task->longest = task->inner = 1;
+}
+
 template <class Kernel>
 bool run_rows(const Kernel& kernel, const Rows& task, long size, long more_scratch) {
     const long scratch_size = tile_scratch(task) + more_scratch;
@@ -130,6 +142,7 @@ PyObject* rows_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
         task.vector = PyArray_DATA(vector);
     }
 
+    split_into_entries<table>(&task);
     PyObject* out = result_array(args[3], result_ndim, shape, scores);
     if (!out) return nullptr;
     task.out = PyArray_DATA(reinterpret_cast<PyArrayObject*>(out));
@@ -192,6 +205,7 @@ PyObject* direct_operation(PyObject*, PyObject* const* args, Py_ssize_t count) {
     task.temperature = &temperature;
     task.alpha = PyFloat_AsDouble(args[3]);
     if (task.alpha == -1 && PyErr_Occurred()) return nullptr;
+    split_into_entries<table>(&task);
     PyObject* out = args[2];
     if (out == Py_None) {
         PyArray_Descr* kind = PyArray_DESCR(scores);

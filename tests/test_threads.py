@@ -118,6 +118,28 @@ def test_a_helper_runs_elsewhere_than_its_caller():
     assert done.stdout == "elsewhere\nelsewhere\n", done.stderr
 
 
+ONE_LONG_ROW = """
+import time
+import numpy as np, softly
+scores = np.random.default_rng(0).normal(size=4_000_000).astype("float32")
+out = np.empty_like(scores)
+for function in (softly.sigmoid, softly.log_sigmoid):
+    function(scores, out=out)  # starts the helper
+    cpu, own = time.process_time(), time.thread_time()
+    for _ in range(10):
+        function(scores, out=out)
+    print(1 - (time.thread_time() - own) / (time.process_time() - cpu))
+"""
+
+
+@pytest.mark.skipif(_kernels.core.threads() < 2, reason="one processor")
+def test_threads_share_the_entries_of_one_long_row():
+    """Of sigmoids, where each entry goes by itself: helpers do their part of the work."""
+    done = python(ONE_LONG_ROW)
+    assert all(float(share) > 0.05 for share in done.stdout.split()), done.stdout
+    assert len(done.stdout.split()) == 2, done.stderr
+
+
 GIL = """
 import threading, time
 import numpy as np, softly
