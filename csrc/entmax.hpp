@@ -249,6 +249,15 @@ void entmax_row(const T* scores, T* out, long n, double alpha, double temperatur
     const T largest = row_maximum(best, blocks);
     RowKind kind = kind_of_row(scores, n, largest);
     if (kind == RowKind::ordinary) {
+        // Equal scores, as models have them before they are trained.
+        if (leaders_of_equal(best, blocks, largest))
+            if (const long leaders = leaders_of_equal(scores, n, largest)) {
+                const Vector<T> share = broadcast(T(1 / (double)leaders));
+                return for_each_vector<T>(n, [&](int, long offset, int count) {
+                    const Vector<T> z = load_padded(scores + offset, count);
+                    store_counted(out + offset, count, z == largest ? share : Vector<T>{});
+                });
+            }
         // Where alpha and T are both infinite all gaps vanish before alpha grows.
         double window = temperature == __builtin_inf() ? temperature : temperature / (alpha - 1), s = 1;
         if (n >= fewest_to_bound && window > 0 && window < __builtin_inf())

@@ -58,3 +58,17 @@ INLINE void spread_above(const T* scores, long n, T bound, const double* shares,
     };
     for_each_above(scores, n, bound, spread, [&](long offset, int count) { store_counted(out + offset, count, Vector<T>{}); });
 }
+
+// How many entries are the largest if all others are -inf, else 0.
+template <class T>
+INLINE long leaders_of_equal(const T* row, long n, T largest) {
+    long leaders = 0;
+    Bits<T> others = {};
+    for_each_vector<T>(n, [&](int, long offset, int count) {
+        const Vector<T> v = load_padded(row + offset, count);
+        const Bits<T> leads = (Bits<T>)(v == largest);
+        others |= ~leads & (Bits<T>)!(v == -T(__builtin_inf()));
+        leaders += __builtin_popcount(lanes_set(leads));
+    });
+    return lanes_set(others) ? 0 : leaders;
+}
