@@ -1,5 +1,6 @@
-// Runs one kernel so many times on the same scores, for instructions.py to count: operation dtype rows columns alpha heads times.
-// With heads above 0 the rows are segments of some `columns` entries, of so many heads.
+// Runs one kernel so many times on the same scores, for instructions.py to count: operation dtype rows columns alpha heads spread times.
+// With heads above 0 the rows are segments of some `columns` entries, of so many heads. Scores are nearly N(0, spread).
+// jacobian_product is that of entmax.
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -9,14 +10,14 @@
 using namespace softly;
 
 template <class T>
-void run(RowsKernel kernel, long rows, long columns, double alpha, long heads, long times) {
+void run(RowsKernel kernel, RowsKernel before, long rows, long columns, double alpha, long heads, double spread, long times) {
     const long size = rows * columns * (heads ? heads : 1);
     std::vector<T> scores(size), out(size);
     unsigned state = 1;
     for (T& z : scores) {  // a sum of uniform numbers, nearly normal
         double sum = -6;
         for (int i = 0; i < 12; ++i) sum += (state = state * 1664525u + 1013904223u) * 0x1p-32;
-        z = T(sum);
+        z = T(spread * sum);
     }
     const double temperature = 1;
     Rows task{};
@@ -44,6 +45,14 @@ void run(RowsKernel kernel, long rows, long columns, double alpha, long heads, l
     task.scale = &temperature;
     task.losses = losses.data();
     std::vector<double> scratch(tile_scratch(task) + sparse_scratch(task.longest));
+    std::vector<T> shares(size);
+    if (before) {
+        task.out = shares.data();
+        before(task, 0, rows, scratch.data());
+        task.vector = scores.data();
+        task.scores = shares.data();
+        task.out = out.data();
+    }
     for (long i = 0; i < times; ++i) kernel(task, 0, heads > 1 ? tile_count(task) : rows, scratch.data());
 }
 
@@ -56,7 +65,10 @@ int main(int, char** argument) {
                                : std::strcmp(operation, "logsumexp") == 0     ? kernels->logsumexp
                                : std::strcmp(operation, "cross_entropy") == 0 ? kernels->cross_entropy
                                : std::strcmp(operation, "sigmoid") == 0       ? kernels->sigmoid
-                                                                              : kernels->entmax)[is_double];
-    const long rows = std::atol(argument[3]), columns = std::atol(argument[4]), heads = std::atol(argument[6]), times = std::atol(argument[7]);
-    (is_double ? run<double> : run<float>)(kernel, rows, columns, std::atof(argument[5]), heads, times);
+                               : std::strcmp(operation, "entmax") == 0        ? kernels->entmax
+                                                                              : kernels->jacobian_product)[is_double];
+    const RowsKernel before = std::strcmp(operation, "jacobian_product") == 0 ? kernels->entmax[is_double] : nullptr;
+    const long rows = std::atol(argument[3]), columns = std::atol(argument[4]), heads = std::atol(argument[6]), times = std::atol(argument[8]);
+    const double alpha = std::atof(argument[5]), spread = std::atof(argument[7]);
+    (is_double ? run<double> : run<float>)(kernel, before, rows, columns, alpha, heads, spread, times);
 }

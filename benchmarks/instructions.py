@@ -24,10 +24,12 @@ MAPS = [
     for dtype in ("float32", "float64")
 ]
 CASES = [
-    *((*kernel, *shape, 1.0, 0) for kernel in MAPS for shape in SHAPES),
-    *(("entmax", "float32", *shape, alpha, 0) for alpha in (1.5, 2.0) for shape in SHAPES),
-    ("sigmoid", "float32", 16, 1000, 1.0, 0),
-    *(("softmax", "float32", *shape, 1.0, heads) for shape in ((4096, 10), (1024, 32)) for heads in (1, 4)),
+    *((*kernel, *shape, 1.0, 0, 1.0) for kernel in MAPS for shape in SHAPES),
+    *(("entmax", "float32", *shape, alpha, 0, 1.0) for alpha in (1.5, 2.0) for shape in SHAPES),
+    *(("entmax", "float32", *shape, 1.5, 0, spread) for shape in ((16, 1000), (2, 32000)) for spread in (0.1, 0.0)),
+    *(("jacobian_product", "float32", 16, 1000, alpha, 0, 1.0) for alpha in (1.5, 2.0)),
+    ("sigmoid", "float32", 16, 1000, 1.0, 0, 1.0),
+    *(("softmax", "float32", *shape, 1.0, heads, 1.0) for shape in ((4096, 10), (1024, 32)) for heads in (1, 4)),
 ]
 
 
@@ -63,9 +65,10 @@ def counts() -> dict[str, float]:
 
 
 def _title(case: tuple[Any, ...]) -> str:
-    operation, dtype, rows, columns, alpha, heads = case
+    operation, dtype, rows, columns, alpha, heads, spread = case
     extra = f", alpha {alpha}" * (alpha != 1) + f" segments of {heads} head{'s' * (heads > 1)}" * (heads > 0)
-    return f"{operation} {dtype} {rows} x {columns}{extra}"
+    scores = "" if spread == 1 else f", N(0, {spread})" if spread else ", equal scores"
+    return f"{operation} {dtype} {rows} x {columns}{extra}{scores}"
 
 
 def main() -> None:
