@@ -6,7 +6,7 @@
 // entries s would be larger: that of the largest of each 32 scores bounds it, and leaves few to keep.
 
 constexpr int most_steps = 200;  // bisection alone needs about 60
-constexpr long block_columns = 32 * accumulators;  // whose 16 largest scores are kept
+constexpr long block_columns = 32 * accumulators;
 
 INLINE float next_below(float v) { return __builtin_nextafterf(v, -__builtin_inff()); }
 INLINE double next_below(double v) { return __builtin_nextafter(v, -__builtin_inf()); }

@@ -12,6 +12,7 @@ import softly
 from softly import _kernels
 
 pytestmark = pytest.mark.skipif(_kernels.core is None, reason="no compiled core")
+TWO_THREADS = _kernels.core is not None and _kernels.core.threads() > 1
 
 
 def python(code, **environment):
@@ -111,7 +112,7 @@ for here, other in (both, both[::-1]):
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or _kernels.core.threads() < 2, reason="one processor")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or not TWO_THREADS, reason="one processor")
 def test_a_helper_runs_elsewhere_than_its_caller():
     """It woke on the caller's processor, behind the caller, and short calls of two threads took as long as of one."""
     done = python(HELPER_OF_A_MOVING_CALLER, OMP_NUM_THREADS="2")
@@ -132,7 +133,7 @@ for function in (softly.sigmoid, softly.log_sigmoid):
 """
 
 
-@pytest.mark.skipif(_kernels.core.threads() < 2, reason="one processor")
+@pytest.mark.skipif(not TWO_THREADS, reason="one processor")
 def test_threads_share_the_entries_of_one_long_row():
     """Of sigmoids, where each entry goes by itself: helpers do their part of the work."""
     done = python(ONE_LONG_ROW)
