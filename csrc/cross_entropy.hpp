@@ -154,7 +154,8 @@ INLINE unsigned cross_entropy(MediumRows<T>& batch, T* gradient, const Losses<T>
         return undone;
     }
     Pair<double> total[halves<T>];
-    const auto kept = [&](int row, long offset, int count, Vector<T> e) {
+    const auto kept = [&](int row, int part, long offset, int count, Vector<T> e) {
+        prefetch_result(gradient + row * batch.n + offset, part);
         store_counted(gradient + row * batch.n + offset, count, e);
     };
     const Vector<T> leader = batch.template exponentials<scaled>(losses.temperature, total, kept);
@@ -168,7 +169,10 @@ INLINE void cross_entropy_near(const T* scores, T* gradient, long n, const T* ne
     const Near<T, scaled> exponential(broadcast(largest), losses.temperature);
     Pair<double> total[halves<T>];
     total[0] = near_sum<T, true>(exponential, scores, n, next,
-                                 [&](long offset, int count, Vector<T> e) { store_counted(gradient + offset, count, e); });
+                                 [&](int part, long offset, int count, Vector<T> e) {
+                                     prefetch_result(gradient + offset, part);
+                                     store_counted(gradient + offset, count, e);
+                                 });
     for (int half = 1; half < halves<T>; ++half) total[half] = total[0];
     finish_rows<T, scaled>(gradient, n, score, broadcast(largest), exponential.leader, total, losses);
 }

@@ -20,7 +20,8 @@ template <class T, bool scaled>
 INLINE void log_probabilities(const T* scores, T* out, long n, long first, T maximum_score, const Division<T>& by,
                               double log_sum) {
     const T hi = T(log_sum), lo = T(log_sum - (double)hi);
-    for_each_vector_after<T>(first, n, [&](long offset, int count) {
+    for_each_vector_after<T>(first, n, [&](int part, long offset, int count) {
+        prefetch_result(out + offset, part);
         const Vector<T> z = load_padded(scores + offset, count);
         store_counted(out + offset, count,
                       log_probability<T, scaled>(z, broadcast(maximum_score), by, broadcast(hi), broadcast(lo)));

@@ -25,7 +25,7 @@ struct MediumRows {
         largest = across_rows<width / 2>(best, Maximum{});
     }
 
-    // The sums of exponentials, which visit(row, offset, count, exponentials) sees. Returns those of the largest scores.
+    // The sums of exponentials, which visit(row, part, offset, count, exponentials) sees. Returns those of the largest scores.
     template <bool scaled, class Visit>
     INLINE Vector<T> exponentials(double temperature, Pair<double>* total, Visit visit) const {
         const Near<T, scaled> near(largest, temperature);
@@ -35,11 +35,11 @@ struct MediumRows {
             const Near<T, scaled> exponential = near.of_row(row);
             ExponentialSum<T> sums;
             const T* z = scores + at.begin[row];
-            const long columns = at.size[row], ahead = width * columns;
-            for_each_vector<T>(columns, [&](int part, long offset, int count) {
-                prefetch(z + ahead + offset, part);
-                const Exponential<T> e = exponential(load_padded(z + offset, count));
-                visit(row, offset, count, e.hi);
+            const long columns = at.size[row];
+            const T* next = z + width * columns;
+            for_each_exponential(exponential, z, columns, [&](int part, long offset, int count, const Exponential<T>& e) {
+                prefetch(next + offset, part);
+                visit(row, part, offset, count, e.hi);
                 sums.add(part, e);
             });
             const Pair<double> left = sums.across_parts();
@@ -65,7 +65,8 @@ struct MediumRows {
     template <bool scaled>
     INLINE unsigned softmax(T* out, double temperature) const {
         Pair<double> total[halves<T>];
-        exponentials<scaled>(temperature, total, [&](int row, long offset, int count, Vector<T> e) {
+        exponentials<scaled>(temperature, total, [&](int row, int part, long offset, int count, Vector<T> e) {
+            prefetch_result(out + at.begin[row] + offset, part);
             store_counted(out + at.begin[row] + offset, count, e);
         });
         const Pair<T> inverse = reciprocals<T>(total);
@@ -77,7 +78,7 @@ struct MediumRows {
     template <bool scaled>
     INLINE unsigned logs(double temperature, Doubles* log_sum) const {
         Pair<double> total[halves<T>];
-        const Vector<T> leader = exponentials<scaled>(temperature, total, [](int, long, int, Vector<T>) {});
+        const Vector<T> leader = exponentials<scaled>(temperature, total, [](int, int, long, int, Vector<T>) {});
         return logs_of_sums<T>(total, leader, n, log_sum);
     }
 

@@ -73,7 +73,7 @@ struct Near<float, scaled> : NearFloat {
 
     INLINE Near(Floats largest, double temperature) : over_temperature(temperature) {
         origin = over_temperature(largest).hi * -steps_per_unit + magic;
-        const Pair<float> of = reduced(largest);
+        const Reduced of = reduced(largest);
         offset = of.hi;
         leader = power((FloatBits)of.lo);
     }
@@ -84,19 +84,20 @@ struct Near<float, scaled> : NearFloat {
         return row;
     }
     // z - k h, and k - K as the last bits of a number.
-    INLINE Pair<float> reduced(Floats z) const {
+    using Reduced = Pair<float>;
+    INLINE Reduced reduced(Floats z) const {
         const Pair<float> x = over_temperature(z);
         const Floats count = fused(x.hi, broadcast(steps_per_unit), origin), k = count - origin;
         return {fused(k, broadcast(-step_lo), fused(k, broadcast(-step_hi), x.hi) + x.lo), count};
     }
     static INLINE Floats power(FloatBits count) { return (Floats)(looked_up(powers, count) + (count << 20)); }
     // hi to about 0.6 ULP; NaN where the score is.
-    INLINE Exponential<float> operator()(Floats z) const {
-        const Pair<float> of = reduced(z);
+    INLINE Exponential<float> of_reduced(const Reduced& of) const {
         const Floats r = of.hi - offset;
         const Floats y = fused(r * r, fused(fused(broadcast(q[2]), r, broadcast(q[1])), r, broadcast(q[0])), r);
         return {of.lo, power((FloatBits)of.lo), y};
     }
+    INLINE Exponential<float> operator()(Floats z) const { return of_reduced(reduced(z)); }
 };
 
 // k = round((z - max) / ln 2): exp(z - max) = 2^k exp(r) for r = (z - (K + k) ln 2) - C up to ln 2 / 2, where C = max - K ln 2.
@@ -126,17 +127,24 @@ struct Near<double, scaled> : NearDouble {
             row.*each = broadcast((this->*each)[lane]);
         return row;
     }
-    // NaN where the score is.
-    INLINE Exponential<double> operator()(Doubles z) const {
+    struct Reduced {
+        Doubles r, r_lo, count;
+    };
+    INLINE Reduced reduced(Doubles z) const {
         const Pair<double> x = over_temperature(maximum(bound, z));
         const Doubles count = fused(x.hi, broadcast(steps_per_unit), start) + magic, k = count - magic;
         const Doubles coarse = fused(count - origin, broadcast(-step_hi), x.hi) - offset;
         const Doubles fine = fused(k, broadcast(-step_lo), scaled ? x.lo - offset_lo : x.lo);
-        const Doubles r = coarse + fine, r_lo = (coarse - r) + fine;
-        const Doubles one = r + 1.0, rest = (r - (one - 1.0)) + r_lo;
+        const Doubles r = coarse + fine;
+        return {r, (coarse - r) + fine, count};
+    }
+    // NaN where the score is.
+    INLINE Exponential<double> of_reduced(const Reduced& of) const {
+        const Doubles r = of.r, one = r + 1.0, rest = (r - (one - 1.0)) + of.r_lo;
         const Doubles tail = fused(r * r, exp_quotient<double>(r), rest);
         const Doubles mantissa = one + tail, mantissa_lo = (one - mantissa) + tail;
-        const Doubles power = (Doubles)((DoubleBits)count << Exp<double>::mantissa_bits);
+        const Doubles power = (Doubles)((DoubleBits)of.count << Exp<double>::mantissa_bits);
         return {mantissa * power, mantissa_lo * power};
     }
+    INLINE Exponential<double> operator()(Doubles z) const { return of_reduced(reduced(z)); }
 };

@@ -99,10 +99,10 @@ INLINE void each_segment(const Rows& r, long begin, long end, OfBatch of_batch, 
     run_places<T, MediumRows<T>>(r, more, of_batch, of_row);
 }
 
-// What to fetch ahead: the next row, unless it is another thread's.
+// What to fetch ahead: the next rows, unless they are another thread's.
 template <class T>
 INLINE const T* next_row(const T* scores, Span row, bool follows) {
-    return scores + row.begin + (follows ? row.size : 0);
+    return scores + row.begin + (!follows ? 0 : row.size > fewest_ahead<T> ? row.size : fewest_ahead<T>);
 }
 
 template <class T, bool segments, class OfBatch, class OfRow>

@@ -29,11 +29,11 @@ template <class T>
 INLINE long entries_to_align(const T* row, long n) {
     return n > fewest_to_align ? long(-(reinterpret_cast<std::uintptr_t>(row) / sizeof(T)) % lanes<T>) : 0;
 }
-// Calls visit(offset, count) for the first entries and then for each vector.
+// Calls visit(part, offset, count) for the first entries and then for each vector.
 template <class T, class Visit>
 INLINE void for_each_vector_after(long first, long n, Visit visit) {
-    if (first) visit(0, (int)first);
-    for_each_vector<T>(n - first, [&](int, long offset, int count) { visit(first + offset, count); });
+    if (first) visit(0, 0, (int)first);
+    for_each_vector<T>(n - first, [&](int part, long offset, int count) { visit(part, first + offset, count); });
 }
 
 template <class T>
@@ -48,10 +48,22 @@ INLINE void store_counted(Scalar<V>* p, int count, V v) {
         store_first(p, count, v);
 }
 
-// What comes next is on its way while this is computed. Addresses beyond the scores are no harm.
+// What comes next is on its way while this is computed: scores of the next rows, and so many entries ahead at least, for memory
+// takes longer than a short row; places of results as many ahead. Addresses beyond the arrays are no harm.
+template <class T>
+constexpr long fewest_ahead = 8192 / sizeof(T);
+constexpr int line_of_cache = 64;
+template <class T>
+INLINE bool begins_line(int part) {
+    return part * lanes<T> * sizeof(T) % line_of_cache == 0;
+}
 template <class T>
 INLINE void prefetch(const T* p, int part) {
-    if (part == 0) __builtin_prefetch(p);
+    if (begins_line<T>(part)) __builtin_prefetch(p);
+}
+template <class T>
+INLINE void prefetch_result(T* p, int part) {
+    if (begins_line<T>(part)) __builtin_prefetch(p + fewest_ahead<T>, 1);
 }
 
 struct Maximum {
