@@ -70,7 +70,7 @@ struct Places {
     }
     INLINE long longest() const {
         long most = 0;
-        for (long n : size) most = n > most ? n : most;
+        for (int lane = 0; lane < count; ++lane) most = size[lane] > most ? size[lane] : most;
         return most;
     }
     INLINE void store_each(T* out, Vector<T> results) const {

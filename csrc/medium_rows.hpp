@@ -28,20 +28,29 @@ struct MediumRows {
     // The sums of exponentials, which visit(row, part, offset, count, exponentials) sees. Returns those of the largest scores.
     template <bool scaled, class Visit>
     INLINE Vector<T> exponentials(double temperature, Pair<double>* total, Visit visit) const {
-        const Near<T, scaled> near(largest, temperature);
+        using Exp = Near<T, scaled>;
+        const Exp near(largest, temperature);
         Doubles sum[width];
         Vector<T> lost[width];
+        Ahead<T, Exp> ahead;
+        const auto has_block = [&](int row) { return at.size[row] >= ahead.block; };
+        Exp exponential = near.of_row(0);
+        if (has_block(0)) ahead.begin(exponential, scores + at.begin[0]);
         for (int row = 0; row < width; ++row) {  // lanes without a row repeat one
-            const Near<T, scaled> exponential = near.of_row(row);
+            const int next = row + 1 < width ? row + 1 : row;
+            const Exp exponential_of_next = near.of_row(next);
             ExponentialSum<T> sums;
             const T* z = scores + at.begin[row];
-            const long columns = at.size[row];
-            const T* next = z + width * columns;
-            for_each_exponential(exponential, z, columns, [&](int part, long offset, int count, const Exponential<T>& e) {
-                prefetch(next + offset, part);
-                visit(row, part, offset, count, e.hi);
-                sums.add(part, e);
-            });
+            const T* z_of_next = scores + at.begin[has_block(next) ? next : row];
+            const long columns = at.size[row], batch = width * columns;
+            for_each_exponential(exponential, z, columns, ahead, exponential_of_next, z_of_next,
+                                 [&](int part, long offset, int count, const Exponential<T>& e) {
+                                     prefetch(z + batch + offset, part);
+                                     visit(row, part, offset, count, e.hi);
+                                     sums.add(part, e);
+                                 });
+            exponential = exponential_of_next;
+            if (!has_block(row) && has_block(next)) ahead.begin(exponential, z_of_next);
             const Pair<double> left = sums.across_parts();
             sum[row] = left.hi;
             if constexpr (sizeof(T) == 4)

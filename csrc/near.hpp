@@ -62,31 +62,63 @@ INLINE Pair<double> sum_of_few(const Doubles (&e)[parts<double>], const Doubles 
 }
 
 // An exponential takes so many cycles, one after the other, that the processor does not find enough of the next ones to fill
-// them. So scores are reduced a block before: of all accumulators, and of an eighth of the registers.
-template <class T>
-constexpr int reduced_together = std::max(parts<T>, SOFTLY_VECTOR_BYTES == 64 ? 4 : 2);
-// Calls visit(part, offset, count, exponential) for each vector.
-template <class T, class Exp, class Visit>
-INLINE void for_each_exponential(const Exp& exponential, const T* scores, long n, Visit visit) {
-    constexpr int together = reduced_together<T>;
-    constexpr long block = together * lanes<T>;
-    long done = 0;
-    if (n >= 2 * block) {
-        typename Exp::Reduced ahead[together];
-        for (int i = 0; i < together; ++i) ahead[i] = exponential.reduced(load(scores + i * lanes<T>));
-        for (; done + block <= n; done += block) {
-            const T* following = scores + (done + 2 * block <= n ? done + block : done);
+// them. So scores are reduced a block before, in registers: blocks of all accumulators, and of an eighth of the registers.
+template <class T, class Exp>
+struct Ahead {
+    static constexpr int together = std::max(parts<T>, SOFTLY_VECTOR_BYTES == 64 ? 4 : 2);
+    static constexpr long block = together * lanes<T>;
+    typename Exp::Reduced of[together];
+
+    INLINE void begin(const Exp& exponential, const T* scores) {
+        for (int i = 0; i < together; ++i) of[i] = exponential.reduced(load(scores + i * lanes<T>));
+    }
+    // Calls visit(part, vector, exponential) for the block while the next one is reduced.
+    template <class Visit>
+    INLINE void step(const Exp& exponential, const Exp& exponential_of_next, const T* next, Visit visit) {
 #pragma GCC unroll 16
-            for (int i = 0; i < together; ++i) {
-                const auto of = ahead[i];
-                ahead[i] = exponential.reduced(load(following + i * lanes<T>));
-                visit(i % parts<T>, done + i * lanes<T>, lanes<T>, exponential.of_reduced(of));
-            }
+        for (int i = 0; i < together; ++i) {
+            const auto reduced = of[i];
+            of[i] = exponential_of_next.reduced(load(next + i * lanes<T>));
+            visit(i % parts<T>, i * lanes<T>, exponential.of_reduced(reduced));
         }
     }
+};
+
+// Calls visit(part, offset, count, exponential) for the vectors from `done` on, which are no block.
+template <class T, class Exp, class Visit>
+INLINE void for_each_last_exponential(const Exp& exponential, const T* scores, long done, long n, Visit visit) {
     for_each_vector<T>(n - done, [&](int part, long offset, int count) {
         visit(part, done + offset, count, exponential(load_padded(scores + done + offset, count)));
     });
+}
+
+// For each vector of a row.
+template <class T, class Exp, class Visit>
+INLINE void for_each_exponential(const Exp& exponential, const T* scores, long n, Visit visit) {
+    Ahead<T, Exp> ahead;
+    constexpr long block = ahead.block;
+    long done = 0;
+    if (n >= block) ahead.begin(exponential, scores);
+    for (; done + block <= n; done += block) {
+        const T* next = scores + (done + 2 * block <= n ? done + block : done);
+        ahead.step(exponential, exponential, next, [&](int part, long i, const auto& e) { visit(part, done + i, lanes<T>, e); });
+    }
+    for_each_last_exponential(exponential, scores, done, n, visit);
+}
+
+// For each vector of a row whose first block, if it has one, is ahead; leaves that of the next row there.
+template <class T, class Exp, class Visit>
+INLINE void for_each_exponential(const Exp& exponential, const T* scores, long n, Ahead<T, Exp>& ahead,
+                                 const Exp& exponential_of_next, const T* next, Visit visit) {
+    constexpr long block = Ahead<T, Exp>::block;
+    long done = 0;
+    const auto of_block = [&](int part, long i, const Exponential<T>& e) { visit(part, done + i, lanes<T>, e); };
+    for (; done + 2 * block <= n; done += block) ahead.step(exponential, exponential, scores + done + block, of_block);
+    if (done + block <= n) {
+        ahead.step(exponential, exponential_of_next, next, of_block);
+        done += block;
+    }
+    for_each_last_exponential(exponential, scores, done, n, visit);
 }
 
 // The sum of a row's exponentials, which visit(part, offset, count, exponentials) sees, while the next row is fetched.

@@ -79,23 +79,24 @@ __attribute__((noinline)) void run_places(const Rows& r, Places<T>& places, OfBa
     places.count = 0;
 }
 
-// Segments of like size wait for each other until they fill a batch.
+// Short segments wait for others of their size, longer ones for any, until they fill a batch.
 template <class T, class OfBatch, class OfRow>
 INLINE void each_segment(const Rows& r, long begin, long end, OfBatch of_batch, OfRow of_row) {
-    Places<T> few, more;
+    BySize<T> few(lanes<T>);
+    Places<T> more;
+    const auto run_few = [&](Places<T>& places) { run_places<T, ShortRows<T, true>>(r, places, of_batch, of_row); };
     for (long i = begin; i < end; ++i) {
         const Span row = r.row(i);
         if (row.size == 0 || row.size > medium_columns) {
             of_row(i, row);
         } else if (row.size <= short_columns) {
-            few.add(i, row);
-            if (few.count == lanes<T>) run_places<T, ShortRows<T, true>>(r, few, of_batch, of_row);
+            few.add(i, row, run_few);
         } else {
             more.add(i, row);
             if (more.count == lanes<T>) run_places<T, MediumRows<T>>(r, more, of_batch, of_row);
         }
     }
-    run_places<T, ShortRows<T, true>>(r, few, of_batch, of_row);
+    few.finish(run_few);
     run_places<T, MediumRows<T>>(r, more, of_batch, of_row);
 }
 

@@ -95,8 +95,7 @@ __attribute__((noinline)) void run_pack(const Rows& r, Places<T>& places, T* pac
     const T* scores = static_cast<const T*>(r.scores);
     T* out = static_cast<T*>(r.out);
     const long heads = r.inner;
-    long n = 0;
-    for (int s = 0; s < places.count; ++s) n = places.size[s] > n ? places.size[s] : n;
+    const long n = places.longest();
     __builtin_memset(packed, 0, n * lanes<T> * sizeof(T));
     for (int s = 0; s < places.count; ++s) {
         T* to = packed + s * heads;

@@ -52,17 +52,16 @@ INLINE void store_counted(Scalar<V>* p, int count, V v) {
 // takes longer than a short row; places of results as many ahead. Addresses beyond the arrays are no harm.
 template <class T>
 constexpr long fewest_ahead = 8192 / sizeof(T);
-constexpr int line_of_cache = 64;
 template <class T>
 INLINE bool begins_line(int part) {
-    return part * lanes<T> * sizeof(T) % line_of_cache == 0;
+    return part * lanes<T> * sizeof(T) % 64 == 0;
 }
 template <class T>
 INLINE void prefetch(const T* p, int part) {
     if (begins_line<T>(part)) __builtin_prefetch(p);
 }
 template <class T>
-INLINE void prefetch_result(T* p, int part) {
+INLINE void prefetch_result(const T* p, int part) {
     if (begins_line<T>(part)) __builtin_prefetch(p + fewest_ahead<T>, 1);
 }
 

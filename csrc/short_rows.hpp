@@ -152,3 +152,33 @@ struct ShortRows {
         return 0;
     }
 };
+
+// Segments of up to 16 entries that wait to be done together: with others of their size, so that no lane is filled up; those that
+// are left at the end with each other.
+template <class T>
+class BySize {
+  public:
+    INLINE explicit BySize(int fit) : fit(fit) {}
+    template <class Run>
+    INLINE void add(long i, Span segment, Run run) {
+        add_to(of_size[segment.size - 1], i, segment, run);
+    }
+    template <class Run>
+    INLINE void finish(Run run) {
+        Places<T> left;
+        for (const Places<T>& places : of_size)
+            for (int lane = 0; lane < places.count; ++lane)
+                add_to(left, places.row[lane], {places.begin[lane], places.size[lane]}, run);
+        if (left.count) run(left);
+    }
+
+  private:
+    template <class Run>
+    INLINE void add_to(Places<T>& places, long i, Span segment, Run run) {
+        places.add(i, segment);
+        if (places.count == fit) run(places);
+    }
+
+    const int fit;  // segments in a batch
+    Places<T> of_size[short_columns];
+};
