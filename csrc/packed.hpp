@@ -100,7 +100,10 @@ __attribute__((noinline)) void run_pack(const Rows& r, Places<T>& places, T* pac
     for (int s = 0; s < places.count; ++s) {
         T* to = packed + s * heads;
         const T* from = scores + places.begin[s] * heads;
-        for (long j = 0; j < places.size[s]; ++j) copy_heads(from + j * heads, to + j * lanes<T>, heads);
+        for (long j = 0; j < places.size[s]; ++j) {
+            prefetch(from + j * heads + fewest_ahead<T>, 0);
+            copy_heads(from + j * heads, to + j * lanes<T>, heads);
+        }
         for (long j = places.size[s]; j < n; ++j) fill(to + j * lanes<T>, heads, T(-__builtin_inf()));
     }
     unsigned undone = ~0u;
@@ -114,7 +117,11 @@ __attribute__((noinline)) void run_pack(const Rows& r, Places<T>& places, T* pac
         else if (reduces)
             copy_heads(from, out + places.row[s] * heads, heads);
         else
-            for (long j = 0; j < places.size[s]; ++j) copy_heads(from + j * lanes<T>, out + (places.begin[s] + j) * heads, heads);
+            for (long j = 0; j < places.size[s]; ++j) {
+                T* to = out + (places.begin[s] + j) * heads;
+                prefetch_result(to, 0);
+                copy_heads(from + j * lanes<T>, to, heads);
+            }
     }
     places.count = 0;
 }
