@@ -1,5 +1,6 @@
 // Runs one kernel so many times on the same scores, for instructions.py to count: operation dtype rows columns alpha heads spread times.
-// With heads above 0 the rows are segments of some `columns` entries, of so many heads. Scores are nearly N(0, spread).
+// With heads above 0 the rows are segments of some `columns` entries, of so many heads; with -1 the map goes along axis 0. Scores
+// are nearly N(0, spread).
 // jacobian_product is that of entmax.
 #include <cstdlib>
 #include <cstring>
@@ -11,7 +12,7 @@ using namespace softly;
 
 template <class T>
 void run(RowsKernel kernel, RowsKernel before, long rows, long columns, double alpha, long heads, double spread, long times) {
-    const long size = rows * columns * (heads ? heads : 1);
+    const long size = rows * columns * (heads > 0 ? heads : 1);
     std::vector<T> scores(size), out(size);
     unsigned state = 1;
     for (T& z : scores) {  // a sum of uniform numbers, nearly normal
@@ -29,7 +30,11 @@ void run(RowsKernel kernel, RowsKernel before, long rows, long columns, double a
     task.alpha = alpha;
     task.inner = 1;
     std::vector<long long> offsets(rows + 1);
-    if (heads) {
+    if (heads < 0) {
+        task.columns = task.longest = rows;
+        task.rows = task.inner = columns;
+    }
+    if (heads > 0) {
         for (long i = 0; i < rows; ++i) offsets[i + 1] = i + 1 == rows ? rows * columns : (i + 1) * columns + (i % 7 - 3);
         task.offsets = offsets.data();
         task.segments = rows;
@@ -53,7 +58,7 @@ void run(RowsKernel kernel, RowsKernel before, long rows, long columns, double a
         task.scores = shares.data();
         task.out = out.data();
     }
-    for (long i = 0; i < times; ++i) kernel(task, 0, heads > 1 ? tile_count(task) : rows, scratch.data());
+    for (long i = 0; i < times; ++i) kernel(task, 0, task.inner > 1 ? tile_count(task) : rows, scratch.data());
 }
 
 int main(int, char** argument) {

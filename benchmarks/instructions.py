@@ -17,6 +17,7 @@ from typing import Any
 HERE = Path(__file__).parent
 RECORD = HERE / "instructions.json"
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-tree-slp-vectorize", "-fno-math-errno", "-fno-trapping-math")
+ALONG_AXIS_0 = -1  # in place of a number of heads
 SHAPES = ((4096, 10), (256, 64), (16, 1000))
 MAPS = [
     (name, dtype)
@@ -30,6 +31,8 @@ CASES = [
     *(("jacobian_product", "float32", 16, 1000, alpha, 0, 1.0) for alpha in (1.5, 2.0)),
     ("sigmoid", "float32", 16, 1000, 1.0, 0, 1.0),
     *(("softmax", "float32", *shape, 1.0, heads, 1.0) for shape in ((4096, 10), (1024, 32)) for heads in (1, 4)),
+    *(("softmax", "float32", *shape, 1.0, ALONG_AXIS_0, 1.0) for shape in ((10, 4096), (200, 256))),
+    ("softmax", "float32", 16, 1000, 1.0, 0, 1000.0),
 ]
 
 
@@ -66,7 +69,8 @@ def counts() -> dict[str, float]:
 
 def _title(case: tuple[Any, ...]) -> str:
     operation, dtype, rows, columns, alpha, heads, spread = case
-    extra = f", alpha {alpha}" * (alpha != 1) + f" segments of {heads} head{'s' * (heads > 1)}" * (heads > 0)
+    extra = ", axis 0" * (heads == ALONG_AXIS_0) + f", alpha {alpha}" * (alpha != 1)
+    extra += f" segments of {heads} head{'s' * (heads > 1)}" * (heads > 0)
     scores = "" if spread == 1 else f", N(0, {spread})" if spread else ", equal scores"
     return f"{operation} {dtype} {rows} x {columns}{extra}{scores}"
 

@@ -168,7 +168,7 @@ INLINE void cross_entropy_near(const T* scores, T* gradient, long n, const T* ne
     const Vector<T> score = broadcast(scores[*losses.label]);
     const Near<T, scaled> exponential(broadcast(largest), losses.temperature);
     Pair<double> total[halves<T>];
-    total[0] = near_sum<T, true>(exponential, scores, n, next,
+    total[0] = near_sum<T, true>(exponential, scores, n, next_beside_results(scores, n, next),
                                  [&](int part, long offset, int count, Vector<T> e) {
                                      prefetch_result(gradient + offset, part);
                                      store_counted(gradient + offset, count, e);
