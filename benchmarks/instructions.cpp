@@ -35,7 +35,7 @@ void run(RowsKernel kernel, RowsKernel before, long rows, long columns, double a
         task.rows = task.inner = columns;
     }
     if (heads > 0) {
-        for (long i = 0; i < rows; ++i) offsets[i + 1] = i + 1 == rows ? rows * columns : (i + 1) * columns + (i % 7 - 3);
+        for (long i = 0; i < rows; ++i) offsets[i + 1] = i + 1 == rows ? rows * columns : (i + 1) * columns + (i * 5 % 13 - 6);
         task.offsets = offsets.data();
         task.segments = rows;
         task.columns = rows * columns;
