@@ -92,7 +92,8 @@ INLINE void for_each_last_exponential(const Exp& exponential, const T* scores, l
     });
 }
 
-// For each vector of a row.
+// Calls visit(part, offset, count, exponential) for each vector of a row, whose last block is reduced twice: in one loop body, for a
+// second one as below took long rows up to 7 % more on AVX2.
 template <class T, class Exp, class Visit>
 INLINE void for_each_exponential(const Exp& exponential, const T* scores, long n, Visit visit) {
     Ahead<T, Exp> ahead;

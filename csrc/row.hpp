@@ -48,8 +48,8 @@ INLINE void store_counted(Scalar<V>* p, int count, V v) {
         store_first(p, count, v);
 }
 
-// What comes next is on its way while this is computed: scores of the next rows, and so many entries ahead at least, for memory
-// takes longer than a short row; places of results as many ahead. Addresses beyond the arrays are no harm.
+// What comes next is on its way while this is computed: scores of the next batch or row, of rows one by one so many entries ahead
+// at least, for memory takes longer than a short row; places of results as many ahead. Addresses beyond the arrays are no harm.
 template <class T>
 constexpr long fewest_ahead = 8192 / sizeof(T);
 template <class T>
