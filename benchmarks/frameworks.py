@@ -45,13 +45,14 @@ def torch_cases() -> Iterator[tuple[str, Contenders]]:
 
 
 def jax_cases() -> Iterator[tuple[str, Contenders]]:
-    """softmax beside jax.nn's, value and with its gradient; sparsemax beside the projections of jaxopt and optax."""
+    """Maps beside jax.nn's, value and with its gradient; sparsemax beside the projections of jaxopt and optax."""
     import jax
     import jaxopt
     import optax
 
     rng = np.random.default_rng(0)
     z, v = (jax.numpy.asarray(rng.standard_normal((ROWS, COLUMNS)), "float32") for _ in range(2))
+    one_a_row = {"logsumexp": v[:, 0]}
 
     def timed(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
         program = jax.jit(function)
@@ -62,6 +63,9 @@ def jax_cases() -> Iterator[tuple[str, Contenders]]:
 
     maps = {
         "softmax": {"softly": softly.softmax, "jax.nn": jax.nn.softmax},
+        "log_softmax": {"softly": softly.log_softmax, "jax.nn": jax.nn.log_softmax},
+        "logsumexp": {"softly": softly.logsumexp, "jax.nn": lambda z: jax.nn.logsumexp(z, axis=-1)},
+        "sigmoid": {"softly": softly.sigmoid, "jax.nn": jax.nn.sigmoid},
         "sparsemax": {
             "softly": softly.sparsemax,
             "jaxopt": jax.vmap(jaxopt.projection.projection_simplex),
@@ -70,7 +74,7 @@ def jax_cases() -> Iterator[tuple[str, Contenders]]:
     }
     for name, functions in maps.items():
         yield f"jax.jit {name}", {who: timed(function, z) for who, function in functions.items()}
-        runs = {who: timed(gradient(function), z, v) for who, function in functions.items()}
+        runs = {who: timed(gradient(function), z, one_a_row.get(name, v)) for who, function in functions.items()}
         yield f"jax.jit {name}, gradient", runs
 
 

@@ -29,6 +29,7 @@
 #include "python_attention.hpp"
 #include "python_losses.hpp"
 #include "python_sampling.hpp"
+#include "xla_rows.hpp"
 
 namespace softly {
 namespace {
@@ -219,6 +220,7 @@ PyMethodDef methods[] = {
     {"group", method(group), METH_FASTCALL, "offsets and order of the entries of segments"},
     {"temperature_statistics", method(temperature_statistics), METH_FASTCALL, "exact sums for a temperature fit"},
     {"targets", list_targets, METH_NOARGS, "instruction sets this processor has, best first"},
+    {"xla_functions", xla_functions, METH_NOARGS, "the kernels of rows as custom calls of XLA, by name"},
     {"bounds", error_bounds, METH_NOARGS, "the largest error of each operation, in ULPs"},
     {"active_target", active_target, METH_NOARGS, "the instruction set in use"},
     {"threads", threads, METH_NOARGS, "how many threads large calls use"},

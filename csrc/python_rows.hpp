@@ -65,8 +65,9 @@ void split_into_entries(Rows* task) {
     task->columns = task->longest = task->inner = 1;
 }
 
+// False: out of memory.
 template <class Kernel>
-bool run_rows(const Kernel& kernel, const Rows& task, long size, long more_scratch) {
+bool run_over_rows(const Kernel& kernel, const Rows& task, long size, long more_scratch) {
     const long scratch_size = tile_scratch(task) + more_scratch;
     const long count = task.inner > 1 ? tile_count(task) : task.rows;
     std::atomic<bool> out_of_memory{false};
@@ -77,15 +78,18 @@ bool run_rows(const Kernel& kernel, const Rows& task, long size, long more_scrat
         else
             kernel(task, begin, end, scratch.get());
     };
-    if (size <= 4096) {
-        body(0, count);
-    } else {
-        Py_BEGIN_ALLOW_THREADS;
-        over_rows(count, size / std::max(1L, count), body);
-        Py_END_ALLOW_THREADS;
-    }
-    if (out_of_memory) PyErr_NoMemory();
+    over_rows(count, size / std::max(1L, count), body);
     return !out_of_memory;
+}
+
+// Other threads of Python run meanwhile, unless it is over in no time.
+template <class Kernel>
+bool run_rows(const Kernel& kernel, const Rows& task, long size, long more_scratch) {
+    PyThreadState* others = size > 4096 ? PyEval_SaveThread() : nullptr;
+    const bool done = run_over_rows(kernel, task, size, more_scratch);
+    if (others) PyEval_RestoreThread(others);
+    if (!done) PyErr_NoMemory();
+    return done;
 }
 
 long product(const npy_intp* begin, const npy_intp* end) { return std::accumulate(begin, end, 1L, std::multiplies<long>()); }

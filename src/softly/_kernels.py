@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softly._arrays import EMPTY_CODES, Array, is_tensor
+from softly._arrays import EMPTY_CODES, Array, is_tensor, jax_of
 
 if TYPE_CHECKING:
     from softly._rows import Rows
@@ -117,20 +117,24 @@ def which(operation: str, scores: Array | None = None) -> str:
     """
     scores = np.empty((1, 1)) if scores is None else scores
     name = getattr(getattr(scores, "dtype", None), "name", None) or str(getattr(scores, "dtype", "float64"))
-    if core is not None and (operation, "cpu", _computed_in(scores)) in TABLE:
+    if core is not None and (operation, "cpu", _computed_in(operation, scores)) in TABLE:
         return f"{operation} {name}: compiled core, {core.active_target()}, {core.threads()} threads"
     return f"{operation} {name}: array expression"
 
 
-def _computed_in(scores: Array) -> np.dtype[Any] | None:
-    """The dtype that a kernel would see of NumPy's arrays and of torch's tensors on the CPU; None of others."""
-    is_lent = type(scores) is np.ndarray or (is_tensor(scores) and scores.device.type == "cpu")
-    if not is_lent or not scores.ndim or not scores.shape[-1]:
+def _computed_in(operation: str, scores: Array) -> np.dtype[Any] | None:
+    """The dtype that a kernel would see of NumPy's, torch's and JAX's arrays on the CPU; None of others."""
+    if (jax := jax_of(scores)) is not None:
+        is_read, default = operation not in _WITH_OTHERS and jax.calls_core(scores), jax.default_float
+    elif is_tensor(scores):
+        is_read, default = scores.device.type == "cpu", sys.modules["torch"].get_default_dtype
+    else:
+        is_read, default = type(scores) is np.ndarray, lambda: "float64"
+    if not is_read or not scores.ndim or not scores.shape[-1]:
         return None
     name = str(scores.dtype).removeprefix("torch.")
     if name.startswith(("bool", "int", "uint")):
-        default = "float64" if type(scores) is np.ndarray else str(sys.modules["torch"].get_default_dtype())
-        name = default.removeprefix("torch.")
+        name = str(default()).removeprefix("torch.")
     name = "float32" if "float16" in name else name
     return np.dtype(name) if name in ("float32", "float64") else None
 

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from softly._arrays import Array, Axis, Empty, jax_of
 from softly._rows import as_rows
 from softly._segments import as_segments, group
+from softly.jax.kernels import calls_core as calls_core
 from softly.jax.losses import fenchel_young as fenchel_young
 from softly.jax.maps import asarray, run
 from softly.jax.maps import constant as constant
 from softly.jax.maps import until_still as until_still
 from softly.jax.segments import SegmentsInAnyOrder
 from softly.jax.signed_sums import signed_logsumexp as signed_logsumexp
+
+
+def default_float() -> str:
+    """What integers become."""
+    return str(jnp.zeros(0).dtype)
 
 
 def apply(

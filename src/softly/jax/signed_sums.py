@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from softly import _signed_sums
 from softly._arrays import Array, Axis, Empty, as_mask, beside, normalise_axes
-from softly.jax.maps import asarray, inverse, moved
+from softly.jax.expressions import inverse
+from softly.jax.maps import asarray, moved
 
 
 class _Options(NamedTuple):
