@@ -112,40 +112,64 @@ void jacobian_product_row(const T* p, const T* v, T* out, long n, double alpha, 
     product_of_row(p, v, out, n, largest, temperature, StoredWeight{powers});
 }
 
-// The entry of the largest p apart: there 1 - p is -expm1(log p), and the sum that of the other v.
+// An entry of more than half the share, of which there is one at most, stands apart: there 1 - p is -expm1(log p), and the sum
+// that of the other v, so that nothing cancels.
 template <class T>
-void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double temperature) {
-    const T largest = row_maximum(log_p, n);
-    if (kind_of_row(log_p, n, largest) == RowKind::not_a_number) return fill(out, n, T(__builtin_nan("")));
-    if (largest == -T(__builtin_inf()) || is_limit(temperature)) return fill(out, n, T(0));
-    const long leader = first_of(log_p, n, [&](Vector<T> x) { return x == largest; });
-    typename Accumulator<T>::type sum[parts<double>] = {};
-    Bits<T> lane;
-    for (int i = 0; i < lanes<T>; ++i) lane[i] = (Int<T>)i;
-    for_each_vector<T>(n, [&](int part, long offset, int count) {
-        Vector<T> narrow_v = load_or_zero(v + offset, count);
-        narrow_v = (Vector<T>)((Bits<T>)narrow_v & ~(Bits<T>)(lane == (Int<T>)(leader - offset)));
+struct LogProductSums {
+    static constexpr T half = T(-0.69);
+    typename Accumulator<T>::type others[parts<double>] = {};
+    Vector<T> largest[parts<T>], apart[parts<T>] = {};  // of log p, NaN passed over; the v that stands apart, among zeros
+
+    INLINE LogProductSums(const T* log_p, const T* v, long n) {
+        for (auto& l : largest) l = broadcast(-T(__builtin_inf()));
+        for_each_vector<T>(n, [&](int part, long offset, int count) {
+            const Vector<T> logs = load_padded(log_p + offset, count), values = load_or_zero(v + offset, count);
+            const auto is_apart = logs > half;
+            const Vector<T> rest = is_apart ? Vector<T>{} : values;
+            apart[part] = is_apart ? values : apart[part];
+            largest[part] = maximum(logs, largest[part]);
 #pragma GCC unroll 2
-        for (int half = 0; half < halves<T>; ++half)
-            accumulate(sum[part * halves<T> + half], widened(narrow_v, half));
-    });
-    const Pair<double> rest_of_v = as_pair(combined(sum));
-    const double first = (double)v[leader], others = rest_of_v.hi[0] + rest_of_v.lo[0];
-    const Pair<double> all = two_sum(rest_of_v.hi, broadcast(first));  // may cancel
-    const double total = all.hi[0] + (all.lo[0] + rest_of_v.lo[0]);
-    const double share = exp((double)largest), rest = -expm1((double)largest);
+            for (int i = 0; i < halves<T>; ++i) accumulate(others[part * halves<T> + i], widened(rest, i));
+        });
+    }
+};
+
+// exp_of: exponentials beside the largest logarithm there is, 0.
+template <class T>
+INLINE void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double temperature, const Near<T, false>& exp_of) {
+    constexpr T half = LogProductSums<T>::half, nothing = -T(__builtin_inf());
+    const LogProductSums<T> sums(log_p, v, n);
+    const T largest = across<lanes<T> / 2>(largest_parts<T>(sums.largest), Maximum{})[0];
+    if (largest == nothing || is_limit(temperature)) {
+        const bool has_nan = first_of(log_p, n, [](Vector<T> x) { return x != x; }) < n;
+        return fill(out, n, has_nan ? T(__builtin_nan("")) : T(0));
+    }
+    const Pair<double> of_others = as_pair(combined(sums.others));
+    double total = of_others.hi[0] + of_others.lo[0];
+    T standing_apart = 0;
+    if (largest > half) {
+        double first = 0;
+        for (int part = 0; part < parts<T>; ++part)
+            for (int lane = 0; lane < lanes<T>; ++lane) first += sums.apart[part][lane];
+        standing_apart = T((-expm1((double)largest) * first - exp((double)largest) * total) / temperature);
+        const Pair<double> all = two_sum(of_others.hi, broadcast(first));  // may cancel
+        total = all.hi[0] + (all.lo[0] + of_others.lo[0]);
+    }
+    const double unscale = 1 / (double)exp_of.leader[0];
     for_each_vector<T>(n, [&](int, long offset, int count) {
-        const Vector<T> narrow_log = load_padded(log_p + offset, count), narrow_v = load_or_zero(v + offset, count);
-        const Vector<T> p = scaled_exp(narrow_log).hi * Exp<T>::unscale;
-        Doubles g[halves<T>];
+        const Vector<T> logs = load_padded(log_p + offset, count), values = load_or_zero(v + offset, count);
+        const Vector<T> p = exp_of(logs).hi;
+        Doubles wide[halves<T>];
 #pragma GCC unroll 2
-        for (int half = 0; half < halves<T>; ++half) {
-            const Doubles product = widened(narrow_v, half) - widened(p, half) * total;
-            g[half] = widened(narrow_log, half) == -__builtin_inf() ? Doubles{} : product;
+        for (int i = 0; i < halves<T>; ++i) {
+            wide[i] = widened(values, i) - widened(p, i) * unscale * total;
+            if (temperature != 1) wide[i] /= temperature;
         }
-        store_over_temperature(out + offset, count, g, temperature);
+        Vector<T> g;
+        narrowed(wide, &g);
+        g = logs > half ? broadcast(standing_apart) : g;
+        store_counted(out + offset, count, logs == nothing ? Vector<T>{} : g);
     });
-    out[leader] = T((rest * first - share * others) / temperature);
 }
 
 // Whether a row does not move with its scores: its largest is infinite. Told by the first score that has a share; by all

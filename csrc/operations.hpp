@@ -199,10 +199,11 @@ void jacobian_product_rows(const Rows& r, long begin, long end, double* scratch)
 
 template <class T>
 void log_jacobian_product_rows(const Rows& r, long begin, long end, double*) {
+    const Near<T, false> exp_of(Vector<T>{}, 1);
     for (long i = begin; i < end; ++i) {
         const Span row = r.row(i);
         log_jacobian_product_row(static_cast<const T*>(r.scores) + row.begin, static_cast<const T*>(r.vector) + row.begin,
-                                 static_cast<T*>(r.out) + row.begin, row.size, r.temperature_of(i));
+                                 static_cast<T*>(r.out) + row.begin, row.size, r.temperature_of(i), exp_of);
     }
 }
 

@@ -154,16 +154,25 @@ class Pool {
         }
     }
 
-    // A loop often follows a loop, and the pieces of one end together: 50 us of patience before the kernel is asked to sleep and
-    // be woken, which takes as long.
+    // A loop often follows a loop, with some code of Python's between, and the pieces of one end together: 200 us of patience
+    // before the kernel is asked to sleep and be woken, which may take as long. Who yielded meanwhile would get the processor
+    // back only after the time slice of a thread of another library that spins too, as OpenMP's do for milliseconds.
     template <class Happened>
     static bool spin_until(Happened happened) {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
         while (!happened()) {
             if (std::chrono::steady_clock::now() > end) return false;
-            std::this_thread::yield();
+            pause();
         }
         return true;
+    }
+
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield");
+#endif
     }
 
     const int threads_;
