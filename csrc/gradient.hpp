@@ -46,13 +46,20 @@ INLINE void accumulate(Pair<double>& sum, Doubles added) {
 INLINE Pair<double> as_pair(Doubles sum) { return {sum, Doubles{}}; }
 INLINE Pair<double> as_pair(const Pair<double>& sum) { return sum; }
 
+// What p excludes never matters, infinite or NaN as v may be there.
+INLINE Doubles term_of(Doubles q, Doubles d) { return q == 0.0 ? Doubles{} : q * d; }
+template <class Sum, int count>
+INLINE double mean_of(const Sum (&of_q)[count], const Sum (&of_terms)[count]) {
+    const Pair<double> total = as_pair(combined(of_q)), terms = as_pair(combined(of_terms));
+    return (terms.hi[0] + terms.lo[0]) / (total.hi[0] + total.lo[0]);
+}
+
 // v is measured from its value at the largest p: where that p rounds to 1, its entry is minus the sum of the others.
-// What p excludes never matters, infinite or NaN as v may be there. weight(p, offset, half) is q.
+// weight(p, offset) is q.
 template <class T, class Weight>
 INLINE void product_of_row(const T* p, const T* v, T* out, long n, T largest, double temperature, Weight weight) {
     const double pivot = (double)v[first_of(p, n, [&](Vector<T> x) { return x == largest; })];
     typename Accumulator<T>::type sum[2][parts<double>] = {};  // of q and of q (v - pivot)
-    const auto term = [&](Doubles q, Doubles d) { return q == 0.0 ? Doubles{} : q * d; };
     const auto add = [&](int part, long offset, int count, Vector<T> narrow_p, unsigned) {
         const Vector<T> narrow_v = load_or_zero(v + offset, count);
 #pragma GCC unroll 2
@@ -60,19 +67,18 @@ INLINE void product_of_row(const T* p, const T* v, T* out, long n, T largest, do
             const int at = part * halves<T> + half;
             const Doubles q = weight(widened(narrow_p, half), offset + half * lanes<double>);
             accumulate(sum[0][at], q);
-            accumulate(sum[1][at], term(q, widened(narrow_v, half) - pivot));
+            accumulate(sum[1][at], term_of(q, widened(narrow_v, half) - pivot));
         }
     };
     for_each_above(p, n, T(0), add, [&](long offset, int) { __builtin_prefetch(v + offset + 256); });
-    const Pair<double> total = as_pair(combined(sum[0])), of_v = as_pair(combined(sum[1]));
-    const double mean = (of_v.hi[0] + of_v.lo[0]) / (total.hi[0] + total.lo[0]);
+    const double mean = mean_of(sum[0], sum[1]);
     const auto multiply = [&](int, long offset, int count, Vector<T> narrow_p, unsigned) {
         const Vector<T> narrow_v = load_or_zero(v + offset, count);
         Doubles g[halves<T>];
 #pragma GCC unroll 2
         for (int half = 0; half < halves<T>; ++half) {
             const Doubles q = weight(widened(narrow_p, half), offset + half * lanes<double>);
-            g[half] = term(q, (widened(narrow_v, half) - pivot) - mean);
+            g[half] = term_of(q, (widened(narrow_v, half) - pivot) - mean);
         }
         store_over_temperature(out + offset, count, g, temperature);
     };
@@ -97,19 +103,54 @@ struct StoredWeight {
     INLINE Doubles operator()(Doubles, long at) const { return load(powers + at); }
 };
 
+// The same for sparse maps' longer rows: the few entries with a share are kept in scratch, of sparse_scratch(n), and go back to
+// where they stood. Short rows lose by it.
+constexpr long fewest_to_keep = 64;
+template <class T>
+INLINE void sparse_product_of_row(const T* p, const T* v, T* out, long n, T largest, double alpha, double temperature, double* scratch) {
+    double *q = scratch, *values = scratch + n + accumulators;
+    long kept = 0;
+    const auto keep = [&](int, long offset, int count, Vector<T> shares, unsigned above) {
+        const Vector<T> front = compressed(shares, above), front_v = compressed(load_or_zero(v + offset, count), above);
+        for (int half = 0; half < halves<T>; ++half) {
+            store(q + kept + half * lanes<double>, widened(front, half));
+            store(values + kept + half * lanes<double>, widened(front_v, half));
+        }
+        kept += __builtin_popcount(above);
+    };
+    for_each_above(p, n, T(0), keep, [&](long offset, int) { __builtin_prefetch(v + offset + 256); });
+    const double pivot = values[first_of(q, kept, [&](Doubles x) { return x == (double)largest; })];
+    for (long i = 0; i < kept; ++i) q[i] = alpha == 2 ? 1 : alpha == 1.5 ? __builtin_sqrt(q[i]) : pow(q[i], 2 - alpha);
+    for (long i = kept; i < kept + accumulators; ++i) q[i] = values[i] = 0;
+    typename Accumulator<T>::type sum[2][parts<double>] = {};  // of q and of q (v - pivot)
+    for (long i = 0; i < kept; i += accumulators)
+        for (int part = 0; part < parts<double>; ++part) {
+            const Doubles weight = load(q + i + part * lanes<double>), value = load(values + i + part * lanes<double>);
+            accumulate(sum[0][part], weight);
+            accumulate(sum[1][part], term_of(weight, value - pivot));
+        }
+    const double mean = mean_of(sum[0], sum[1]);
+    for (long i = 0; i < kept; i += lanes<double>) {
+        const Doubles g = term_of(load(q + i), (load(values + i) - pivot) - mean);
+        store(values + i, temperature == 1 ? g : g / temperature);
+    }
+    spread_above(p, n, T(0), values, out);
+}
+
 INLINE bool is_limit(double temperature) { return temperature == 0 || temperature == __builtin_inf(); }
 
 template <class T>
-void jacobian_product_row(const T* p, const T* v, T* out, long n, double alpha, double temperature, double* powers) {
+void jacobian_product_row(const T* p, const T* v, T* out, long n, double alpha, double temperature, double* scratch) {
     const T largest = row_maximum(p, n);
     if (!(largest >= 0)) return fill(out, n, T(__builtin_nan("")));  // a row of NaN
     if (largest == 0 || alpha == __builtin_inf() || is_limit(temperature)) return fill(out, n, T(0));
     if (alpha == 1) return product_of_row(p, v, out, n, largest, temperature, WeightAtOne{});
+    if (n >= fewest_to_keep) return sparse_product_of_row(p, v, out, n, largest, alpha, temperature, scratch);
     if (alpha == 2) return product_of_row(p, v, out, n, largest, temperature, WeightAtTwo{});
     if (alpha == 1.5) return product_of_row(p, v, out, n, largest, temperature, WeightAtThreeHalves{});
-    for (long i = 0; i < n; ++i) powers[i] = p[i] > 0 ? pow((double)p[i], 2 - alpha) : 0;
-    for (long i = n; i < n + accumulators; ++i) powers[i] = 0;
-    product_of_row(p, v, out, n, largest, temperature, StoredWeight{powers});
+    for (long i = 0; i < n; ++i) scratch[i] = p[i] > 0 ? pow((double)p[i], 2 - alpha) : 0;
+    for (long i = n; i < n + accumulators; ++i) scratch[i] = 0;
+    product_of_row(p, v, out, n, largest, temperature, StoredWeight{scratch});
 }
 
 // An entry of more than half the share, of which there is one at most, stands apart: there 1 - p is -expm1(log p), and the sum
