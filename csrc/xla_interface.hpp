@@ -105,6 +105,7 @@ inline bool is_asked(CallFrame* frame) {
     Metadata* metadata = reinterpret_cast<MetadataExtension*>(frame->extensions)->metadata;
     metadata->version.major_version = 0;
     metadata->version.minor_version = frame->api ? frame->api->version.minor_version : 1;
+    metadata->traits = 0;
     return true;
 }
 

@@ -22,6 +22,8 @@ from softly import _kernels
 jax = pytest.importorskip("jax", exc_type=ImportError)
 jnp = jax.numpy
 
+from softly.jax import kernels  # noqa: E402
+
 pytestmark = pytest.mark.skipif(_kernels.core is None, reason="no compiled core")
 
 INF, NAN = float("inf"), float("nan")
@@ -34,14 +36,6 @@ MAPS: dict[str, Callable[..., Any]] = {
 SPECIAL = [[INF, 1, INF, 0], [-INF] * 4, [NAN, 0, 1, 2], [1, -INF, 1, 0], [INF, 0, -INF, 1], [88, 0, -30, 1], [0] * 4]
 PRODUCTS = ("jacobian_product", "log_jacobian_product", "log_tangent", "sigmoid_gradient", "log_sigmoid_gradient")
 every = pytest.mark.parametrize("name", MAPS)
-
-
-@pytest.fixture
-def kernels() -> Any:
-    """Not imported before a test runs: JAX then warns whoever forks."""
-    from softly.jax import kernels
-
-    return kernels
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +156,7 @@ def test_vmap_of_any_operands(axes: tuple[int | None, ...]) -> None:
 
 
 @pytest.mark.parametrize("operation", [*PRODUCTS, "softmax", "log_softmax", "logsumexp", "entmax", "constant_rows"])
-def test_the_expression_of_each_operation_agrees(operation: str, kernels: Any) -> None:
+def test_the_expression_of_each_operation_agrees(operation: str) -> None:
     """With one temperature and alpha for all and one a row; rows at limits, of infinite scores and with ties."""
     z = np.vstack([drawn(10, 6), [[0, 0, 0, 0, 0, 0], [INF, 1, 0, INF, 1, 2], [-INF] * 6, [1, -INF, 50, 0, 0, 2]]])
     t, delta = np.resize([0.5, 1.0, 2.0, 0.0, INF], 14), np.resize([0.0, 0.25, 0.5, 1.0, 2.0, INF], 14)
@@ -204,8 +198,15 @@ def test_exported_programs_hold_the_expression() -> None:
     z = drawn(3, 4)
     exported = jax.export.export(jax.jit(softly.sparsemax))(z)
     assert "softly_" not in exported.mlir_module().replace("softly_rows", "")
-    again = jax.export.deserialize(exported.serialize())
-    np.testing.assert_allclose(again.call(z), softly.sparsemax(z), rtol=1e-14)
+    np.testing.assert_allclose(exported.call(z), softly.sparsemax(z), rtol=1e-14)
+
+
+def test_importing_starts_no_backend() -> None:
+    """Which would make JAX warn whoever forks, and fix its settings; the second case shows that the first can fail."""
+    code = "import jax, softly.jax; {}; from jax._src import xla_bridge; print(bool(xla_bridge._backends))"
+    for then, started in (("pass", "False"), ("softly.softmax(jax.numpy.ones(3))", "True")):
+        done = subprocess.run([sys.executable, "-c", code.format(then)], capture_output=True, text=True)
+        assert done.stdout.strip() == started, done.stderr
 
 
 def test_programs_of_several_devices_are_divided() -> None:
@@ -239,13 +240,12 @@ np.testing.assert_allclose(whole[0], softly.softmax(np.arange(32.0).reshape(4, 8
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_an_interface_that_is_refused_leaves_the_expressions(monkeypatch: pytest.MonkeyPatch, kernels: Any) -> None:
+def test_an_interface_that_is_refused_leaves_the_expressions(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: incompatible API version")
 
     monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
-    assert not kernels._register()
-    monkeypatch.setattr(kernels, "_FUNCTIONS", ())
+    monkeypatch.setattr(kernels, "_callable", kernels._callable.__wrapped__)
     assert "softly_softmax" not in text_of(lambda z: softly.softmax(z, temperature=0.125), drawn(2, 3))
     assert "array expression" in softly.which("softmax", jnp.ones(3))
 

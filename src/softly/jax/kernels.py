@@ -6,7 +6,7 @@ is linear in.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 import jax
@@ -68,7 +68,7 @@ def _called(context: Any, *operands: Any, **options: Any) -> Any:
     module = context.module_context
     is_float = context.avals_in[0].dtype in (jnp.float32, jnp.float64)
     is_divided = isinstance(module.axis_context, mlir.ShardingContext) and module.axis_context.num_devices > 1
-    if options["operation"] not in _FUNCTIONS or not is_float or is_divided or module.lowering_parameters.for_export:
+    if options["operation"] not in _callable() or not is_float or is_divided or module.lowering_parameters.for_export:
         return _expressed(context, *operands, **options)
     lower = jax.ffi.ffi_lowering(_name(options["operation"]))
     return lower(context, *operands, empty=np.int32(EMPTY_CODES[options["empty"]]))
@@ -78,30 +78,30 @@ def _name(operation: str) -> str:
     return f"softly_{operation}"
 
 
-def _register() -> Collection[str]:
-    """The operations that XLA may call in the core: none where it asks for another interface."""
+@cache
+def _callable() -> frozenset[str]:
+    """The operations that XLA may call in the core, made known to it: none where it asks for another interface."""
     if _kernels.core is None:
-        return ()
+        return frozenset()
     functions = _kernels.core.xla_functions()
     try:
         jax.local_devices(backend="cpu")  # so that it refuses here, not when somebody first asks for this backend
         for operation, function in functions.items():
             jax.ffi.register_ffi_target(_name(operation), function, platform="cpu")
     except RuntimeError:
-        return ()
-    mlir.register_lowering(_rows, _called, platform="cpu")
+        return frozenset()
     return frozenset(functions)
 
 
 mlir.register_lowering(_rows, _expressed)
-_FUNCTIONS = _register()
+mlir.register_lowering(_rows, _called, platform="cpu")
 
 
 def calls_core(scores: jax.Array) -> bool:
     """Whether programs of these scores call the core."""
     if isinstance(scores, jax.core.Tracer):
-        return bool(_FUNCTIONS) and jax.default_backend() == "cpu"
-    return bool(_FUNCTIONS) and {device.platform for device in scores.devices()} == {"cpu"}
+        return bool(_callable()) and jax.default_backend() == "cpu"
+    return bool(_callable()) and {device.platform for device in scores.devices()} == {"cpu"}
 
 
 # ---------------------------------------------------------------- transforms
