@@ -153,11 +153,12 @@ void jacobian_product_row(const T* p, const T* v, T* out, long n, double alpha, 
     product_of_row(p, v, out, n, largest, temperature, StoredWeight{scratch});
 }
 
-// An entry of more than half the share, of which there is one at most, stands apart: there 1 - p is -expm1(log p), and the sum
-// that of the other v, so that nothing cancels.
+// An entry of more than half the share stands apart: there 1 - p is -expm1(log p), and the sum that of the other v, so that
+// nothing cancels. There is one at most: log p of two that share alike is below the bound, however it was rounded.
+constexpr double more_than_half = -0.69;  // log 2 is 0.693
+
 template <class T>
 struct LogProductSums {
-    static constexpr T half = T(-0.69);
     typename Accumulator<T>::type others[parts<double>] = {};
     Vector<T> largest[parts<T>], apart[parts<T>] = {};  // of log p, NaN passed over; the v that stands apart, among zeros
 
@@ -165,7 +166,7 @@ struct LogProductSums {
         for (auto& l : largest) l = broadcast(-T(__builtin_inf()));
         for_each_vector<T>(n, [&](int part, long offset, int count) {
             const Vector<T> logs = load_padded(log_p + offset, count), values = load_or_zero(v + offset, count);
-            const auto is_apart = logs > half;
+            const auto is_apart = logs > T(more_than_half);
             const Vector<T> rest = is_apart ? Vector<T>{} : values;
             apart[part] = is_apart ? values : apart[part];
             largest[part] = maximum(logs, largest[part]);
@@ -178,7 +179,7 @@ struct LogProductSums {
 // exp_of: exponentials beside the largest logarithm there is, 0.
 template <class T>
 INLINE void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n, double temperature, const Near<T, false>& exp_of) {
-    constexpr T half = LogProductSums<T>::half, nothing = -T(__builtin_inf());
+    constexpr T nothing = -T(__builtin_inf());
     const LogProductSums<T> sums(log_p, v, n);
     const T largest = across<lanes<T> / 2>(largest_parts<T>(sums.largest), Maximum{})[0];
     if (largest == nothing || is_limit(temperature)) {
@@ -188,7 +189,7 @@ INLINE void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n,
     const Pair<double> of_others = as_pair(combined(sums.others));
     double total = of_others.hi[0] + of_others.lo[0];
     T standing_apart = 0;
-    if (largest > half) {
+    if (largest > T(more_than_half)) {
         double first = 0;
         for (int part = 0; part < parts<T>; ++part)
             for (int lane = 0; lane < lanes<T>; ++lane) first += sums.apart[part][lane];
@@ -208,7 +209,7 @@ INLINE void log_jacobian_product_row(const T* log_p, const T* v, T* out, long n,
         }
         Vector<T> g;
         narrowed(wide, &g);
-        g = logs > half ? broadcast(standing_apart) : g;
+        g = logs > T(more_than_half) ? broadcast(standing_apart) : g;
         store_counted(out + offset, count, logs == nothing ? Vector<T>{} : g);
     });
 }

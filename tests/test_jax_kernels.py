@@ -159,14 +159,14 @@ def test_vmap_of_any_operands(axes: tuple[int | None, ...]) -> None:
 def test_the_expression_of_each_operation_agrees(operation: str) -> None:
     """With one temperature and alpha for all and one a row; rows at limits, of infinite scores and with ties."""
     z = np.vstack([drawn(10, 6), [[0, 0, 0, 0, 0, 0], [INF, 1, 0, INF, 1, 2], [-INF] * 6, [1, -INF, 50, 0, 0, 2]]])
-    t, delta = np.resize([0.5, 1.0, 2.0, 0.0, INF], 14), np.resize([0.0, 0.25, 0.5, 1.0, 2.0, INF], 14)
+    t, delta = np.array([0.5, 1, 2, 0, INF, -1, NAN] * 2), np.resize([0.0, 0.25, 0.5, 1.0, 2.0, INF], 14)
     v = drawn(14, 6, spread=1.0)
     source, others = z, [v]
     if "jacobian" in operation or operation == "log_tangent":
         source = softly.log_softmax(z) if operation.startswith("log") else softly.softmax(z)
     if operation == "constant_rows":  # where nothing is possible it does not matter
         z[-2] = 0
-        source, others = z, [softly.softmax(z)]
+        source, others, t = z, [softly.softmax(z)], np.ones(14)
     elif "sigmoid" not in operation and operation not in PRODUCTS:
         others = []
     number = delta if operation in ("entmax", "jacobian_product") else np.zeros(())
@@ -177,6 +177,27 @@ def test_the_expression_of_each_operation_agrees(operation: str) -> None:
         expressed = jax.jit(lambda *o, options=options: kernels._expression(*o, **options))(*operands)
         np.testing.assert_allclose(called, expressed, rtol=1e-12, atol=1e-15)
         assert np.isfinite(called).any()
+
+
+def test_scores_of_float32_at_a_temperature_of_float64() -> None:
+    """The vector of a derivative once was float64 then, and read as float32."""
+    z, t = drawn(3, 4, dtype="float32"), jnp.asarray([0.5])[0]
+    for name in NAMES:
+        function = MAPS[name]
+        found = jax.jvp(lambda t, f=function: f(z, temperature=t), (t,), (1.0,))[1]
+        expected = jax.jvp(lambda t, f=function: f(z.astype("float64"), temperature=t), (t,), (1.0,))[1]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        slope = jax.grad(lambda t, f=function: (f(z, temperature=t) * 2).sum())(t)
+        np.testing.assert_allclose(slope, 2 * np.sum(expected), atol=1e-4)
+    with pytest.raises(TypeError, match="takes others of that dtype"):
+        kernels._rows.bind(jnp.ones(3, "float32"), *jnp.ones(2), operation="softmax", alpha=1.0, empty="zero")
+
+
+def test_without_jit() -> None:
+    z = jnp.arange(4.0)
+    with jax.disable_jit():
+        assert same(np.asarray(softly.softmax(z)), softly.softmax(np.arange(4.0)))
+        np.testing.assert_allclose(jax.grad(softly.logsumexp)(z), softly.softmax(z), rtol=1e-15)
 
 
 # ---------------------------------------------------------------- which programs call the core
@@ -233,6 +254,23 @@ shared = jax.shard_map(softly.softmax, mesh=mesh, in_specs=P("i", None), out_spe
 z = np.ones((4, 8), "float32")
 assert "softly_softmax" in jax.jit(shared).lower(z).as_text()
 np.testing.assert_array_equal(jax.jit(shared)(z), softly.softmax(z))
+
+both = jax.make_mesh((2, 1), ("i", "j"), axis_types=(AxisType.Auto,) * 2)
+partly = jax.shard_map(softly.softmax, mesh=both, in_specs=P("j", None), out_specs=P("j", None), axis_names={"j"})
+z = jax.device_put(np.ones((4, 8)), NamedSharding(both, P(("j", "i"), None)))
+assert "all-gather" not in jax.jit(partly).lower(z).compile().as_text()
+assert "array expression" in softly.which("softmax", z)
+
+z, t = np.arange(3.0), np.array([0.5, 2.0])
+loss = lambda z, t: (softly.softmax(z, temperature=t) ** 2).sum()
+of_all = jax.shard_map(lambda z, t: jax.lax.psum(loss(z, t[0]), "i"), mesh=mesh, in_specs=(P(), P("i")), out_specs=P())
+for found, one, other in zip(jax.grad(of_all, (0, 1))(z, t), *(jax.grad(loss, (0, 1))(z, x) for x in t)):
+    np.testing.assert_allclose(found, one + other if found.shape == (3,) and one.ndim else [one, other], rtol=1e-5)
+
+with jax.set_mesh(jax.make_mesh((2,), ("i",), axis_types=(AxisType.Explicit,))):
+    z, t = np.ones((4, 8)), jax.device_put(np.ones(4), P("i"))
+    assert jax.vmap(lambda t: softly.softmax(z, temperature=t))(t).sharding.spec == P("i", None, None)
+
 np.testing.assert_allclose(whole[0], softly.softmax(np.arange(32.0).reshape(4, 8) % 5), rtol=1e-5)
 """
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}

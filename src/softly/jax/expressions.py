@@ -1,4 +1,4 @@
-"""What XLA computes where no kernel does: entmax at an alpha that is traced, and products with the Jacobians.
+"""What XLA computes where no kernel does: the maps, at an alpha that is traced too, and products with Jacobians.
 
 `groups` holds, of a product, what the map gave in place of the scores (of sigmoids the scores), and temperatures at
 which the derivative is taken, infinite where it is 0.
@@ -27,6 +27,7 @@ from softly._expressions.groups import Groups, shifted, temperature_of
 _LEAST_DELTA = 1e-25  # alpha = 1 is computed as 1 + this: log1p(delta x) / delta is x in every bit
 
 
+_MORE_THAN_HALF = -0.69  # of log p: two that share alike stay below it, however their logarithms are rounded
 _SERIES = [1 / (math.factorial(k) * (k + 2)) for k in range(20)]  # beyond: less than an ULP for |u| <= 1
 
 
@@ -89,7 +90,8 @@ def _jacobian_product(groups: Groups, delta: Any, alpha: float | None, v: Array)
         share = q / jnp.where(total == 0, 1, total)
     v = jnp.where(q == 0, 0, v)
     v = v - groups.total(jnp.where(share > 0.5, v, 0))
-    return _over_temperature(groups, jnp.where(q == 0, 0, q * (v - groups.total(share * v))))
+    product = jnp.where(q == 0, 0, q * (v - groups.total(share * v)))
+    return jnp.where(jnp.isnan(p), p, _over_temperature(groups, product))
 
 
 def weights(p: Array, delta: Array) -> Array:
@@ -113,18 +115,19 @@ def slope_in_alpha(p: Array, delta: Array) -> Array:
 def _log_jacobian_product(groups: Groups, delta: Any, alpha: float | None, v: Array) -> Array:
     """(v - p sum v) / T, the transposed Jacobian of log_softmax, without cancelling where p is almost 1."""
     log_p, total = groups.scores, groups.total(v)
-    p = jnp.exp(log_p)
-    others = groups.total(jnp.where(p > 0.5, 0, v))
-    product = jnp.where(p > 0.5, -others - jnp.expm1(log_p) * total, v - p * total)
-    return _over_temperature(groups, jnp.where(log_p == -math.inf, 0, product))
+    leads = log_p > _MORE_THAN_HALF
+    others = groups.total(jnp.where(leads, 0, v))
+    product = jnp.where(leads, -others - jnp.expm1(log_p) * total, v - jnp.exp(log_p) * total)
+    product = _over_temperature(groups, jnp.where(log_p == -math.inf, 0, product))
+    return jnp.where(jnp.isnan(log_p), log_p, product)
 
 
 def _log_tangent(groups: Groups, delta: Any, alpha: float | None, v: Array) -> Array:
     """(v - <p, v>) / T, the Jacobian of log_softmax times v."""
     p = jnp.exp(groups.scores)
     v = jnp.where(groups.scores == -math.inf, 0, v)
-    v = v - groups.total(jnp.where(p > 0.5, v, 0))
-    return _over_temperature(groups, v - groups.total(p * v))
+    v = v - groups.total(jnp.where(groups.scores > _MORE_THAN_HALF, v, 0))
+    return jnp.where(jnp.isnan(p), p, _over_temperature(groups, v - groups.total(p * v)))
 
 
 def _sigmoid_gradient(groups: Groups, delta: Any, alpha: float | None, v: Array) -> Array:
@@ -145,8 +148,10 @@ def _quotient(groups: Groups) -> Array:
 
 
 def _over_temperature(groups: Groups, x: Array) -> Array:
-    rate = inverse(temperature_of(groups))
-    return jnp.where((rate == 0) & ~jnp.isnan(groups.scores), 0, x * rate)
+    """x / T, 0 at the limits of T, NaN where it is no temperature."""
+    t = temperature_of(groups)
+    rate = inverse(t)
+    return jnp.where(t >= 0, jnp.where(rate == 0, 0, x * rate), math.nan)
 
 
 def _constant_rows(groups: Groups, delta: Any, alpha: float | None, result: Array) -> Array:

@@ -6,7 +6,7 @@ is linear in.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -35,7 +35,21 @@ _rows = jax.extend.core.Primitive("softly_rows")
 def run(operation: str, rows: Rows, delta: Any, alpha: float | None, *vector: Array) -> Array:
     """An operation of softly.jax.expressions on rows with entries; alpha is 1 + delta, given if it is known."""
     numbers = (jnp.asarray(x, rows.scores.dtype) for x in (rows.temperature, delta))
-    return _rows.bind(rows.scores, *numbers, *vector, operation=operation, alpha=alpha, empty=rows.empty)
+    operands = _varying_alike(rows.scores, *numbers, *vector)
+    result: Array = _rows.bind(*operands, operation=operation, alpha=alpha, empty=rows.empty)
+    return result
+
+
+def _varying_alike(*operands: Array) -> list[Array]:
+    """In a shard_map all vary over the axes that any does."""
+    varying: list[frozenset[Any]] = [
+        getattr(getattr(jax.typeof(x), "mat", None), "varying", frozenset()) for x in operands
+    ]
+    of_any = frozenset[Any]().union(*varying)
+    return [
+        x if axes == of_any else jax.lax.pcast(x, tuple(of_any - axes), to="varying")
+        for x, axes in zip(operands, varying, strict=True)
+    ]
 
 
 def _expression(*operands: Array, operation: str, alpha: float | None, empty: Any) -> Array:
@@ -44,14 +58,25 @@ def _expression(*operands: Array, operation: str, alpha: float | None, empty: An
     return evaluate(operation, rows, delta, alpha, *vector)
 
 
-def _shape(scores: Any, *_: Any, operation: str, **__: Any) -> Any:
+def _shape(scores: Any, *others: Any, operation: str, **__: Any) -> Any:
+    if any(x.dtype != scores.dtype for x in others):
+        raise TypeError(f"{operation} of {scores.dtype} takes others of that dtype, not {[x.dtype for x in others]}")
     if operation not in _REDUCE:
         return scores
     kept = jax.sharding.PartitionSpec(*scores.sharding.spec[:-1])
     return scores.update(shape=scores.shape[:-1], sharding=scores.sharding.update(spec=kept))
 
 
-_rows.def_impl(jax.jit(_rows.bind, static_argnames=("operation", "alpha", "empty")))
+_compiled = jax.jit(_rows.bind, static_argnames=("operation", "alpha", "empty"))
+
+
+@_rows.def_impl
+def _evaluated(*operands: Any, **options: Any) -> Array:
+    with jax.disable_jit(False):  # there is no other way to evaluate it
+        result: Array = _compiled(*operands, **options)
+    return result
+
+
 _rows.def_abstract_eval(_shape)
 
 
@@ -67,11 +92,18 @@ def _called(context: Any, *operands: Any, **options: Any) -> Any:
     """
     module = context.module_context
     is_float = context.avals_in[0].dtype in (jnp.float32, jnp.float64)
-    is_divided = isinstance(module.axis_context, mlir.ShardingContext) and module.axis_context.num_devices > 1
-    if options["operation"] not in _callable() or not is_float or is_divided or module.lowering_parameters.for_export:
+    is_looked_into = _is_divided(module.axis_context) or module.lowering_parameters.for_export
+    if options["operation"] not in _callable() or not is_float or is_looked_into:
         return _expressed(context, *operands, **options)
     lower = jax.ffi.ffi_lowering(_name(options["operation"]))
     return lower(context, *operands, empty=np.int32(EMPTY_CODES[options["empty"]]))
+
+
+def _is_divided(axes: Any) -> bool:
+    """Whether XLA divides the program among devices, along all axes of their mesh or those that are not manual."""
+    if isinstance(axes, mlir.ShardingContext):
+        return bool(axes.num_devices > 1)
+    return isinstance(axes, mlir.SPMDAxisContext) and set(axes.manual_axes) != set(axes.mesh.axis_names)
 
 
 def _name(operation: str) -> str:
@@ -101,7 +133,7 @@ def calls_core(scores: jax.Array) -> bool:
     """Whether programs of these scores call the core."""
     if isinstance(scores, jax.core.Tracer):
         return bool(_callable()) and jax.default_backend() == "cpu"
-    return bool(_callable()) and {device.platform for device in scores.devices()} == {"cpu"}
+    return bool(_callable()) and [device.platform for device in scores.devices()] == ["cpu"]
 
 
 # ---------------------------------------------------------------- transforms
@@ -109,6 +141,7 @@ def calls_core(scores: jax.Array) -> bool:
 
 def _jvp(primals: Any, tangents: Any, **options: Any) -> tuple[Array, Any]:
     """Of derivatives, which alone are differentiated here: linear in the vector, by the expression in all else."""
+    assert options["operation"] in _TRANSPOSED, "maps have a rule of their own"
     (*at, vector), (*d_at, d_vector) = primals, tangents
     parts = [] if isinstance(d_vector, ad.Zero) else [_rows.bind(*at, d_vector, **options)]
     if not all(isinstance(tangent, ad.Zero) for tangent in d_at):
@@ -124,6 +157,9 @@ def _transpose(cotangent: Any, *operands: Any, operation: str, **options: Any) -
 
 def _batch(operands: Any, axes: Any, **options: Any) -> tuple[Array, int]:
     """One more axis in front; numbers that are mapped, or one a row, become one a row of all."""
+    if any(jax.sharding.AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types for x in operands):
+        expression = partial(_expression, **options)  # whose parts know how they are laid out
+        return jax.vmap(expression, tuple(axes))(*operands), 0
     count = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
     moved = [x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(operands, axes, strict=True)]
     shape = (count, *moved[0].shape[axes[0] is not None :])

@@ -97,7 +97,7 @@ def _map_jvp(operation: str, alpha: float | None, primals: Any, tangents: Any) -
     pivot = jax.lax.stop_gradient(groups.largest(jax.lax.stop_gradient(groups.scores)))
     v = _change(groups, d_groups, jnp.where(jnp.isinf(pivot), 0, pivot))  # J of a constant is 0
     if operation == "entmax" and (d_alpha := moved(d_delta)) is not None:
-        v = v - slope_in_alpha(p, delta) * d_alpha * _usual(temperature_of(groups))
+        v = v - slope_in_alpha(p, delta) * d_alpha.astype(p.dtype) * _usual(temperature_of(groups))
     product = "log_tangent" if operation == "log_softmax" else "jacobian_product"
     at = replace(groups, scores=p, temperature=_moving_temperature(operation, groups, p))
     return result, _evaluate(product, at, delta, alpha, v)
@@ -114,7 +114,8 @@ def _change(groups: Groups, d_groups: Groups, pivot: Any) -> Array:
     dz, dt = moved(d_groups.scores), moved(d_groups.temperature)
     change = jnp.zeros_like(z) if dz is None else dz
     if dt is not None and not isinstance(groups.temperature, float):
-        change = change - jnp.where(jnp.isinf(z), 0, z - pivot) * inverse(t) * groups.spread(dt)
+        rate = inverse(t) * groups.spread(dt).astype(z.dtype)
+        change = change - jnp.where(jnp.isinf(z), 0, z - pivot) * rate
     return change
 
 
