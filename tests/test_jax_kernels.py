@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -353,10 +354,11 @@ def test_the_expressions_pass_the_tests_of_jax_too() -> None:
     """They are what other devices run: the same tests without the core."""
     files = ("test_jax.py", "test_jax_derivatives.py", "test_jax_check_grads.py", "test_losses_jax.py")
     here = Path(__file__).parent
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "slow or not slow"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "slow or not slow"]
     done = subprocess.run(
         [*command, *(str(here / file) for file in files)],
         env=os.environ | {"SOFTLY_TARGET": "none"}, capture_output=True, text=True,
     )  # fmt: skip
+    passed = re.search(r"^(\d+) passed", done.stdout, re.MULTILINE)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert int(done.stdout.rsplit(" passed", 1)[0].split()[-1]) > 150
+    assert passed and int(passed[1]) > 150, done.stdout[-300:]
