@@ -32,7 +32,10 @@ _SERIES = [1 / (math.factorial(k) * (k + 2)) for k in range(20)]  # beyond: less
 
 
 def evaluate(operation: str, groups: Groups, delta: Any, alpha: float | None, *others: Array) -> Array:
-    """A map, or the product of `others` with its Jacobian, at alpha = 1 + delta; alpha is given if it is known."""
+    """A map, or the product of `others` with its Jacobian, at alpha = 1 + delta; alpha is given if it is known.
+
+    `constant_rows` takes for delta what the map gives where there is no share, and for `others` what it gave.
+    """
     if operation in _DERIVATIVES:
         return _DERIVATIVES[operation](groups, delta, alpha, *others)
     if operation != "entmax":

@@ -33,7 +33,10 @@ _rows = jax.extend.core.Primitive("softly_rows")
 
 
 def run(operation: str, rows: Rows, delta: Any, alpha: float | None, *vector: Array) -> Array:
-    """An operation of softly.jax.expressions on rows with entries; alpha is 1 + delta, given if it is known."""
+    """An operation of softly.jax.expressions on rows (*batch, n) with entries; delta and alpha as there.
+
+    Gives (*batch, n), of logsumexp and constant_rows (*batch). Numbers out of range give NaN in their row.
+    """
     numbers = (jnp.asarray(x, rows.scores.dtype) for x in (rows.temperature, delta))
     operands = _varying_alike(rows.scores, *numbers, *vector)
     result: Array = _rows.bind(*operands, operation=operation, alpha=alpha, empty=rows.empty)

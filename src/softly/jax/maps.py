@@ -89,15 +89,15 @@ def _map_jvp(operation: str, alpha: float | None, primals: Any, tangents: Any) -
         return result, jnp.zeros_like(result)
     if operation in ELEMENTWISE:
         return result, _evaluate(f"{operation}_gradient", groups, delta, alpha, _change(groups, d_groups, 0))
-    usual = replace(groups, empty="zero")
+    with_zeros = replace(groups, empty="zero")
     if operation == "logsumexp":
-        shares = jnp.where(jnp.isinf(groups.scores), 0, _map("softmax", alpha, usual, delta))
+        shares = jnp.where(jnp.isinf(groups.scores), 0, _map("softmax", alpha, with_zeros, delta))
         return result, groups.sum(shares * _change(groups, d_groups, 0) * inverse(temperature_of(groups)))
-    p = result if groups.empty == "zero" else _map(operation, alpha, usual, delta)
+    p = result if groups.empty == "zero" else _map(operation, alpha, with_zeros, delta)
     pivot = jax.lax.stop_gradient(groups.largest(jax.lax.stop_gradient(groups.scores)))
     v = _change(groups, d_groups, jnp.where(jnp.isinf(pivot), 0, pivot))  # J of a constant is 0
     if operation == "entmax" and (d_alpha := moved(d_delta)) is not None:
-        v = v - slope_in_alpha(p, delta) * d_alpha.astype(p.dtype) * _usual(temperature_of(groups))
+        v = v - slope_in_alpha(p, delta) * d_alpha.astype(p.dtype) * _zero_at_limits(temperature_of(groups))
     product = "log_tangent" if operation == "log_softmax" else "jacobian_product"
     at = replace(groups, scores=p, temperature=_moving_temperature(operation, groups, p))
     return result, _evaluate(product, at, delta, alpha, v)
@@ -128,7 +128,7 @@ def _moving_temperature(operation: str, groups: Groups, p: Array) -> Array:
     return jnp.where(is_constant, math.inf, jnp.asarray(groups.temperature, z.dtype))
 
 
-def _usual(t: Array) -> Array:
+def _zero_at_limits(t: Array) -> Array:
     return jnp.where(inverse(t) == 0, 0, t)
 
 
